@@ -1,0 +1,70 @@
+"""Manifest: what a sealed index is, from what it was built, and the checksum of each of its files."""
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lookalike.contracts.space import EmbeddingSpace
+
+MANIFEST_NAME = "manifest.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Frozen):
+    """One file of the artifact."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class IndexRecipe(_Frozen):
+    """A way to build an index, as data (index_builder/recipes/*.toml)."""
+
+    name: str
+    description: str
+    factory: str = Field(description="faiss index_factory string; {nlist} is filled in by the builder")
+    search: dict[str, int] = Field(default_factory=dict, description="search parameters, e.g. nprobe, efSearch")
+    train_points_per_list: int = Field(default=0, ge=0)
+    nlist: int | None = Field(default=None, ge=1)
+
+
+class OperatingPoint(_Frozen):
+    """Measured by the builder for the operator; a gate measures again and never trusts this."""
+
+    search: dict[str, int]
+    recall_at_10: float
+    mean_ms: float
+
+
+class Manifest(_Frozen):
+    """Everything needed to decide whether an artifact may be opened, and with which encoder."""
+
+    format_version: Literal[1] = 1
+    created_at: datetime
+    space: EmbeddingSpace
+    recipe: IndexRecipe
+    chosen_because: str
+    items: int = Field(ge=0)
+    table_versions: dict[str, int] = Field(description="pinned Delta version by table name")
+    log_offsets: dict[str, int] = Field(default_factory=dict, description="update-log offsets covered, by partition")
+    operating_points: tuple[OperatingPoint, ...] = ()
+    files: dict[str, FileRecord]
+    build: dict[str, Any] = Field(default_factory=dict, description="seconds, peak memory, library versions")
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the whole artifact: it covers each file through its checksum."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @classmethod
+    def read(cls, directory: Path) -> "Manifest":
+        """Read `manifest.json` of an artifact directory."""
+        return cls.model_validate_json((directory / MANIFEST_NAME).read_text())

@@ -1,0 +1,154 @@
+"""Table contracts: schema, key, partitioning, constraints and merge rule of every Delta table, written once.
+
+Spark creates and merges the tables from these; delta-rs readers and the quality suites check against them.
+Column mapping, liquid clustering and row tracking are left off: delta-rs could not write such tables.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class MergeRule(StrEnum):
+    """How a new row meets an old one of the same key."""
+
+    APPEND = "append"  # history; a retry is recognised by its transaction id
+    LATEST_VERSION = "latest_version"  # replaces only a lower `version`; equal or higher stays
+    REPLACE_CONTENT = "replace_content"  # replaces only when content_hash differs
+
+
+@dataclass(frozen=True)
+class TableContract:
+    """One Delta table. `constraints` are SQL CHECKs by name, enforced by Delta itself."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    merge: MergeRule
+    partition_by: tuple[str, ...] = ()
+    constraints: dict[str, str] = field(default_factory=dict)
+    change_data_feed: bool = True
+
+
+_STRINGS = pa.list_(pa.string())
+_TIME = pa.timestamp("us", tz="UTC")
+
+BRONZE = TableContract(
+    name="bronze",
+    schema=pa.schema(
+        [
+            pa.field("snapshot_id", pa.string(), nullable=False),
+            pa.field("row_number", pa.int64(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("received_at", _TIME, nullable=False),
+            pa.field("payload", pa.string(), nullable=False),  # the row as received, JSON; pictures by path
+        ]
+    ),
+    key=("snapshot_id", "row_number"),
+    merge=MergeRule.APPEND,
+    partition_by=("snapshot_id",),
+)
+
+SILVER = TableContract(
+    name="silver",
+    schema=pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("version", pa.int64(), nullable=False),
+            pa.field("title", pa.string(), nullable=False),
+            pa.field("brand", pa.string()),
+            pa.field("category_path", _STRINGS),
+            pa.field("tags", _STRINGS),
+            pa.field("group_id", pa.string()),
+            pa.field("image_path", pa.string(), nullable=False),
+            pa.field("content_hash", pa.string(), nullable=False),  # sha256 of the picture's bytes
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("price", pa.float64()),
+            pa.field("currency", pa.string()),
+            pa.field("stock", pa.int64()),
+            pa.field("licence", pa.string()),
+            pa.field("licence_url", pa.string()),
+            pa.field("author", pa.string()),
+            pa.field("author_url", pa.string()),
+            pa.field("attributes", pa.map_(pa.string(), pa.string())),
+            pa.field("keywords", pa.map_(pa.string(), _STRINGS)),
+            pa.field("synthetic", _STRINGS),  # names of the columns above whose values were generated
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("snapshot_id", pa.string(), nullable=False),  # the snapshot that brought this version
+            pa.field("deleted", pa.bool_(), nullable=False),
+            pa.field("shard", pa.int32(), nullable=False),  # crc32(item_id) mod settings.tables.shards
+        ]
+    ),
+    key=("item_id",),
+    merge=MergeRule.LATEST_VERSION,
+    partition_by=("shard",),
+    constraints={
+        "item_id_given": "length(item_id) > 0",
+        "title_given": "length(trim(title)) > 0",
+        "version_not_negative": "version >= 0",
+        "price_not_negative": "price IS NULL OR price >= 0",
+        "content_hash_is_sha256": "length(content_hash) = 64",
+    },
+)
+
+EMBEDDINGS = TableContract(
+    name="embeddings",
+    schema=pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("space", pa.string(), nullable=False),  # EmbeddingSpace.fingerprint
+            pa.field("content_hash", pa.string(), nullable=False),
+            pa.field("item_version", pa.int64(), nullable=False),
+            pa.field("encoder_version", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32()), nullable=False),
+            pa.field("l2_norm", pa.float32(), nullable=False),
+        ]
+    ),
+    key=("item_id", "space"),
+    merge=MergeRule.REPLACE_CONTENT,
+    partition_by=("space",),
+    constraints={
+        "space_is_fingerprint": "length(space) = 16",
+        "norm_is_one": "l2_norm > 0.99 AND l2_norm < 1.01",
+    },
+)
+
+REFUSED = TableContract(
+    name="refused",
+    schema=pa.schema(
+        [
+            pa.field("snapshot_id", pa.string(), nullable=False),
+            pa.field("row_number", pa.int64(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("item_id", pa.string()),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("detail", pa.string(), nullable=False),
+            pa.field("refused_at", _TIME, nullable=False),
+            pa.field("payload", pa.string(), nullable=False),
+        ]
+    ),
+    key=("snapshot_id", "row_number"),
+    merge=MergeRule.APPEND,
+    partition_by=("snapshot_id",),
+)
+
+LEDGER = TableContract(
+    name="ledger",
+    schema=pa.schema(
+        [
+            pa.field("at", _TIME, nullable=False),
+            pa.field("action", pa.string(), nullable=False),  # registered | gated | promoted | rolled_back
+            pa.field("version", pa.string(), nullable=False),  # of the registered model lookalike-index
+            pa.field("previous", pa.string()),  # what was live before, for a move of the pointer
+            pa.field("actor", pa.string(), nullable=False),
+            pa.field("verdict_sha256", pa.string()),
+            pa.field("evidence", pa.string(), nullable=False),  # JSON
+        ]
+    ),
+    key=("at", "action", "version"),
+    merge=MergeRule.APPEND,
+)
+
+TABLES = {table.name: table for table in (BRONZE, SILVER, EMBEDDINGS, REFUSED, LEDGER)}

@@ -1,0 +1,1 @@
+"""Where state lies: atomic files and folders, and Delta tables through delta-rs."""

@@ -1,0 +1,125 @@
+"""Delta tables without a JVM, through delta-rs: pinned reads for builds, gates and servers; appends for the ledger.
+
+Spark owns the big merges; delta-rs opens a small table about a hundred times quicker. Reads go through its query
+engine, which also understands deletion vectors. Every call opens a fresh handle: a stale one conflicts.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lookalike.contracts.errors import NotFound
+from lookalike.contracts.tables import TableContract
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+APPEND_TRIES = 5
+FIRST_RETRY_SECONDS = 0.05
+
+
+class DeltaTables:
+    """The tables of one root (a local path or an object-store URI), addressed by contract."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root).rstrip("/")
+
+    def uri(self, name: str) -> str:
+        """Where the table lies."""
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a Delta table of this name."""
+        from deltalake import DeltaTable
+
+        return bool(DeltaTable.is_deltatable(self.uri(name)))
+
+    def version(self, name: str) -> int:
+        """Newest version of the table. Raises NotFound when there is no such table."""
+        return int(self._open(name, None).version())
+
+    def history(self, name: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """Commits, newest first."""
+        return list(self._open(name, None).history(limit))
+
+    def at_time(self, name: str, moment: datetime) -> int:
+        """Version that was current at `moment`. Raises NotFound when the table is younger."""
+        for commit in self._open(name, None).history():
+            if datetime.fromtimestamp(commit["timestamp"] / 1000, UTC) <= moment:
+                return int(commit["version"])
+        raise NotFound(f"table {self.uri(name)} did not exist at {moment.isoformat()}")
+
+    def batches(
+        self,
+        contract: TableContract,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        version: int | None = None,
+        order_by: str | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows, in the contract's column types. `where` and `order_by` are SQL over its columns."""
+        from deltalake import QueryBuilder
+
+        names = list(columns) if columns is not None else contract.schema.names
+        schema = pa.schema([contract.schema.field(name) for name in names])
+        sql = f"SELECT {', '.join(names)} FROM rows"
+        if where:
+            sql += f" WHERE {where}"
+        if order_by:
+            sql += f" ORDER BY {order_by}"
+        reader = QueryBuilder().register("rows", self._open(contract.name, version)).execute(sql)
+        for batch in reader:
+            table = pa.Table.from_batches([pa.record_batch(batch)])
+            yield from table.cast(_nullable(schema)).to_batches()
+
+    def read(
+        self,
+        contract: TableContract,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        version: int | None = None,
+        order_by: str | None = None,
+    ) -> pa.Table:
+        """All rows at once; see `batches`."""
+        names = list(columns) if columns is not None else contract.schema.names
+        schema = _nullable(pa.schema([contract.schema.field(name) for name in names]))
+        return pa.Table.from_batches(self.batches(contract, columns, where, version, order_by), schema=schema)
+
+    def append(self, contract: TableContract, rows: pa.Table) -> None:
+        """Append rows, making the table first if need be; retried from a fresh handle when another writer won."""
+        from deltalake import write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        rows = rows.select(contract.schema.names).cast(contract.schema)
+        if "://" not in self.root:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+        for attempt in range(APPEND_TRIES):
+            try:
+                write_deltalake(
+                    self.uri(contract.name),
+                    rows,
+                    mode="append",
+                    partition_by=list(contract.partition_by) or None,
+                    configuration={"delta.enableChangeDataFeed": str(contract.change_data_feed).lower()},
+                )
+                return
+            except CommitFailedError:
+                if attempt == APPEND_TRIES - 1:
+                    raise
+                time.sleep(FIRST_RETRY_SECONDS * 2**attempt)
+
+    def _open(self, name: str, version: int | None) -> "DeltaTable":
+        from deltalake import DeltaTable
+
+        if not self.exists(name):
+            raise NotFound(f"there is no Delta table at {self.uri(name)}; `lookalike ingest` makes the tables")
+        return DeltaTable(self.uri(name), version=version)
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    """Readers need not prove nullability again; the table's own constraints did."""
+    return pa.schema([field.with_nullable(True) for field in schema])
