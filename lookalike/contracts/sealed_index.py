@@ -1,7 +1,7 @@
 """The SealedIndex port: a read-only index with its item columns. Implemented in `index_builder`, used by search."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,12 @@ class SealedIndex(Protocol):
 
         `allowed`, shape (items,), restricts the result. Missing results have row -1 and score -inf.
         """
+        ...
+
+    def planned_search(
+        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None, exact: bool = False
+    ) -> tuple[Vectors, Rows, Literal["index", "exact"]]:
+        """`search`, and how it was answered: "exact" when every allowed row was compared. `exact` demands that."""
         ...
 
     def vectors(self, rows: Rows) -> Vectors:

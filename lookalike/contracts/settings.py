@@ -81,7 +81,7 @@ class GateSettings(_Section):
     min_recall_at_10: float = Field(default=0.95, ge=0, le=1)
     max_label_drop: float = Field(default=0.01, ge=0, le=1, description="allowed fall of a label metric against live")
     max_row_loss: float = Field(default=0.05, ge=0, le=1, description="allowed loss of rows against live")
-    max_latency_ms: float = Field(default=50.0, gt=0, description="p99 of a single query on this machine")
+    max_latency_ms: float = Field(default=100.0, gt=0, description="p99 of a single query on this machine")
     max_bytes_per_item: int = Field(default=8_192, ge=1)
     sample_queries: int = Field(default=1_000, ge=10)
     seed: int = 7

@@ -89,6 +89,36 @@ class DeltaTables:
         schema = _nullable(pa.schema([contract.schema.field(name) for name in names]))
         return pa.Table.from_batches(self.batches(contract, columns, where, version, order_by), schema=schema)
 
+    def count(self, contract: TableContract, where: str | None = None) -> int:
+        """Number of rows, read from the data and not from statistics."""
+        from deltalake import QueryBuilder
+
+        sql = "SELECT count(*) AS n FROM rows" + (f" WHERE {where}" if where else "")
+        result = QueryBuilder().register("rows", self._open(contract.name, None)).execute(sql).read_all()
+        return int(pa.table(result)["n"][0].as_py())
+
+    def query(self, sql: str, *contracts: TableContract) -> pa.Table:
+        """Result of SQL over the newest versions of several tables, each under its own name."""
+        from deltalake import QueryBuilder
+
+        builder = QueryBuilder()
+        for contract in contracts:
+            builder = builder.register(contract.name, self._open(contract.name, None))
+        return pa.table(builder.execute(sql).read_all())
+
+    def has_transaction(self, contract: TableContract, transaction: str) -> bool:
+        """Whether a commit of this application transaction is in the table's log; False when there is no table."""
+        if not self.exists(contract.name):
+            return False
+        return self._open(contract.name, None).transaction_version(transaction) is not None
+
+    def raw_batches(self, name: str) -> Iterator[pa.RecordBatch]:
+        """All rows of a table that has no contract here (a user's own catalogue), in its own types."""
+        from deltalake import QueryBuilder
+
+        for batch in QueryBuilder().register("rows", self._open(name, None)).execute("SELECT * FROM rows"):
+            yield pa.record_batch(batch)
+
     def append(self, contract: TableContract, rows: pa.Table) -> None:
         """Append rows, making the table first if need be; retried from a fresh handle when another writer won."""
         from deltalake import write_deltalake

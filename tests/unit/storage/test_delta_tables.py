@@ -59,3 +59,10 @@ def test_concurrent_writers_lose_nothing(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: DeltaTables(tmp_path).append(LEDGER, ledger_rows(str(n))), range(1, 13)))
     assert sorted(int(v) for v in tables.read(LEDGER, ["version"])["version"].to_pylist()) == list(range(13))
+
+
+def test_counts_obey_the_filter(tmp_path):
+    tables = DeltaTables(tmp_path)
+    tables.append(LEDGER, ledger_rows("1", "2", "3"))
+    assert (tables.count(LEDGER), tables.count(LEDGER, "version >= '2'")) == (3, 2)
+    assert sum(batch.num_rows for batch in tables.raw_batches("ledger")) == 3

@@ -1,0 +1,71 @@
+# Everything from a bare machine: Python 3.11 is the one thing assumed; the rest comes from the package registries.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+CHECK ?=
+PORT ?= 8080
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON := $(PYTHON)
+
+.PHONY: help env demo serve test check unit format chromium requirements clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+$(UV):
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found."; \
+	  echo "Get it (Debian 12: apt-get install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11"; exit 1; }
+	$(PYTHON) -m venv .tools || { echo "the venv module is missing (Debian: apt-get install python3.11-venv)"; rm -rf .tools; exit 1; }
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.line: $(UV) pyproject.toml uv.lock
+	$(UV) sync --frozen --inexact --extra line --no-default-groups
+	@touch $@
+
+.venv/.dev: .venv/.line
+	$(UV) sync --frozen --inexact --extra line --group dev
+	@touch $@
+
+env: .venv/.dev ## make .venv with everything that development needs
+
+demo: .venv/.line ## real pictures to a served, gated release; CHECK=1 searches, prints a summary and exits
+	$(BIN)/lookalike demo $(if $(CHECK),--check) --port $(PORT)
+
+serve: .venv/.line ## serve the live release again
+	$(BIN)/lookalike serve --port $(PORT)
+
+test: check chromium ## everything: checks, unit, integration and end-to-end tests (what CI runs)
+	$(BIN)/pytest -m "slow"
+
+check: .venv/.dev ## format, lint, types, import layers, quick tests: clean before every commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy lookalike models index_builder spark
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow"
+
+unit: .venv/.dev ## the quick tests only
+	$(BIN)/pytest -m "not slow"
+
+format: .venv/.dev ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+chromium:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null && command -v chromium; } || { \
+	  echo "The page is tested in headless Chromium, which was not found. Debian: sudo apt-get install chromium"; exit 1; }
+
+requirements: $(UV) ## write requirements.txt, the pinned union, from uv.lock
+	$(UV) export --frozen --no-emit-project --no-hashes --no-annotate --no-header \
+	  --extra line --extra beam --extra airflow --extra cloud --group dev --output-file requirements.txt >/dev/null
+
+clean: ## remove the environment and caches; catalogue, tables and releases below var/ stay
+	rm -rf .venv .tools .cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
