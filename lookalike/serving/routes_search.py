@@ -1,0 +1,95 @@
+"""POST /v1/search: JSON, or multipart with uploaded pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import UploadFile
+
+from lookalike.contracts.query import MAX_PARTS, SearchQuery
+from lookalike.serving.answers import answer_json
+from lookalike.serving.documentation import responses
+from lookalike.serving.metrics import Metrics
+from lookalike.serving.problems import MalformedBody, UnsupportedBody
+from lookalike.serving.release import LoadedRelease
+from lookalike.serving.schemas import SEARCH_EXAMPLES, UPLOAD_EXAMPLE, SearchResponse, parse_search
+from lookalike.serving.state import serving_of
+
+RELEASE_HEADER = "Lookalike-Release"
+QUERY_FIELD_BYTES = 2**20
+
+router = APIRouter(tags=["search"])
+
+
+@dataclass(frozen=True)
+class _Body:
+    query: bytes
+    uploads: tuple[bytes, ...] = ()
+
+
+_REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/SearchRequest"}, "examples": SEARCH_EXAMPLES},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["query"],
+                "properties": {
+                    "query": {"type": "string", "description": "the JSON request; a part names a file by `upload`"},
+                    "picture": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                },
+            },
+            "example": {"query": UPLOAD_EXAMPLE, "picture": ["(bytes of a picture)"]},
+        },
+    },
+}
+
+
+@router.post(
+    "/v1/search",
+    summary="Search by words, pictures, items, or any weighted mix",
+    operation_id="search",
+    response_class=Response,
+    responses=responses(
+        {"model": SearchResponse, "description": "One page of hits, best first"}, 400, 404, 410, 413, 415, 422, 503
+    ),
+    openapi_extra={"requestBody": _REQUEST_BODY},
+)
+async def search(request: Request) -> Response:
+    """Negative weights push away. All hits of an answer come from the one release that it names."""
+    body = await _read(request)
+    return await run_search(request, lambda: parse_search(body.query, body.uploads))
+
+
+async def run_search(request: Request, parse: Callable[[], SearchQuery]) -> Response:
+    """Parse and answer in a search thread, on one pinned release."""
+    serving = serving_of(request)
+    with serving.follower.pin() as loaded:
+        data = await serving.workers.run(_answer, loaded, parse, serving.metrics)
+        return Response(data, media_type="application/json", headers={RELEASE_HEADER: loaded.version})
+
+
+def _answer(loaded: LoadedRelease, parse: Callable[[], SearchQuery], metrics: Metrics) -> bytes:
+    answer = loaded.engine.search(parse())
+    metrics.search(answer.took_ms)
+    return answer_json(answer)
+
+
+async def _read(request: Request) -> _Body:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/json":
+        return _Body(await request.body())
+    if content_type != "multipart/form-data":
+        raise UnsupportedBody(
+            f"content type {content_type or '(none)'!r} is not read here; send application/json, or "
+            f"multipart/form-data with the field `query` and files `picture`"
+        )
+    async with request.form(max_files=MAX_PARTS, max_fields=1, max_part_size=QUERY_FIELD_BYTES) as form:
+        query = form.get("query")
+        if query is None:
+            raise MalformedBody("the form has no field `query`; it holds the JSON request")
+        text = await query.read() if isinstance(query, UploadFile) else query.encode()
+        files = [file for file in form.getlist("picture") if isinstance(file, UploadFile)]
+        return _Body(text, tuple([await file.read() for file in files]))

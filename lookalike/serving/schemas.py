@@ -1,0 +1,166 @@
+"""The HTTP form of requests and answers: what the OpenAPI document shows, and the step from JSON to typed values."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lookalike.contracts.query import MAX_K, MAX_PARTS, Box, Filter, QueryPart, SearchQuery
+from lookalike.serving.problems import FieldProblem, InvalidRequest, invalid_values
+
+PICTURE_EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR42mO8oyHHwMAAAAZ2ASSxu+OmAAAAAElFTkSuQmCC"
+"""Two red pixels as PNG."""
+
+SEARCH_EXAMPLES: dict[str, dict[str, Any]] = {
+    "words": {"summary": "By words", "value": {"parts": [{"text": "red apple"}], "k": 12}},
+    "mixed": {
+        "summary": "An item, pulled towards words and away from others",
+        "value": {
+            "parts": [
+                {"item_id": "noto:red-apple", "weight": 1.0},
+                {"text": "green", "weight": 0.6},
+                {"text": "cartoon", "weight": -0.3},
+            ],
+            "filters": [{"field": "brand", "none_of": ["noto"]}, {"field": "price", "at_most": 20}],
+            "k": 24,
+        },
+    },
+    "picture": {
+        "summary": "By a picture with a crop",
+        "value": {
+            "parts": [
+                {
+                    "picture": PICTURE_EXAMPLE,
+                    "crop": {"left": 0.0, "top": 0.0, "width": 0.5, "height": 1.0},
+                }
+            ]
+        },
+    },
+}
+UPLOAD_EXAMPLE = '{"parts": [{"upload": 0}, {"text": "on a white plate", "weight": 0.5}], "k": 24}'
+
+PRODUCT_EXAMPLE: dict[str, Any] = {
+    "title": "red apple",
+    "brand": "twemoji",
+    "category_path": ["food-drink", "food-fruit"],
+    "tags": ["apple", "fruit", "red"],
+    "group_id": "red-apple",
+    "price": 12.4,
+    "currency": "EUR",
+    "stock": 31,
+    "licence": "CC-BY-4.0",
+    "licence_url": "https://creativecommons.org/licenses/by/4.0/",
+    "author": "Twitter",
+    "author_url": "https://github.com/twitter/twemoji",
+    "synthetic": ["price", "stock"],
+    "picture_url": "/v1/items/twemoji%3Ared-apple/picture",
+}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PartRequest(_Request):
+    """One thing to look for: exactly one of text, picture, item_id, upload."""
+
+    text: str | None = Field(default=None, min_length=1, max_length=2_000)
+    picture: str | None = Field(default=None, description="base64 of an encoded picture; a data: URI is taken too")
+    item_id: str | None = Field(default=None, description="an item of the release: its own vector is used")
+    upload: int | None = Field(default=None, ge=0, description="number of the uploaded file (multipart only), from 0")
+    crop: Box | None = Field(default=None, description="part of the picture, in fractions of its size")
+    weight: float = Field(default=1.0, ge=-10, le=10, description="below 0 pushes away; 0 is not allowed")
+
+
+class SearchRequest(_Request):
+    """A weighted mix of words, pictures and items, with filters."""
+
+    parts: list[PartRequest] = Field(min_length=1, max_length=MAX_PARTS)
+    filters: list[Filter] = Field(default_factory=list)
+    k: int = Field(default=24, ge=1, le=MAX_K, description="hits per page")
+    cursor: str | None = Field(default=None, description="next_cursor of the page before, of the same query")
+    exclude_query_items: bool = Field(default=True, description="leave out the items named in the parts")
+
+
+class HitResponse(BaseModel):
+    """One found item."""
+
+    item_id: str
+    score: float = Field(description="cosine to the fused query")
+    part_scores: list[float] = Field(description="cosine to each part, in order")
+    product: dict[str, Any]
+
+
+class SearchResponse(BaseModel):
+    """Hits of one page, best first, all from the release that is named."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "release": "7",
+                "hits": [
+                    {
+                        "item_id": "twemoji:red-apple",
+                        "score": 0.83,
+                        "part_scores": [0.83],
+                        "product": PRODUCT_EXAMPLE,
+                    }
+                ],
+                "next_cursor": "eyJyIjoiNyIsIm8iOjI0fQ",
+                "plan": "index",
+                "matching": 8113,
+                "took_ms": {"encode": 1.9, "filter": 0.0, "search": 0.6, "enrich": 0.3, "total": 2.8},
+            }
+        }
+    )
+
+    release: str
+    hits: list[HitResponse]
+    next_cursor: str | None
+    plan: Literal["index", "exact"]
+    matching: int
+    took_ms: dict[str, float]
+
+
+def parse_search(body: bytes, uploads: Sequence[bytes] = ()) -> SearchQuery:
+    """JSON to a checked query. Raises InvalidRequest or MalformedBody, naming each wrong value."""
+    try:
+        request = SearchRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_values(error) from error
+    parts = tuple(_part(number, part, uploads) for number, part in enumerate(request.parts))
+    return SearchQuery(
+        parts=parts,
+        filters=tuple(request.filters),
+        k=request.k,
+        cursor=request.cursor,
+        exclude_query_items=request.exclude_query_items,
+    )
+
+
+def _part(number: int, part: PartRequest, uploads: Sequence[bytes]) -> QueryPart:
+    where = f"#/parts/{number}"
+    if sum(value is not None for value in (part.text, part.picture, part.item_id, part.upload)) != 1:
+        raise InvalidRequest([FieldProblem(pointer=where, detail="exactly one of: text, picture, item_id, upload")])
+    picture = _from_base64(part.picture, where) if part.picture is not None else None
+    if part.upload is not None:
+        if part.upload >= len(uploads):
+            detail = f"{len(uploads)} files were uploaded (multipart field `picture`); they are counted from 0"
+            raise InvalidRequest([FieldProblem(pointer=f"{where}/upload", detail=detail)])
+        picture = uploads[part.upload]
+    try:
+        return QueryPart(text=part.text, picture=picture, item_id=part.item_id, crop=part.crop, weight=part.weight)
+    except ValidationError as error:
+        raise invalid_values(error, ("parts", number)) from error
+
+
+def _from_base64(text: str, where: str) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        detail = f"not base64 ({error}); send larger pictures as multipart/form-data"
+        raise InvalidRequest([FieldProblem(pointer=f"{where}/picture", detail=detail)]) from error
