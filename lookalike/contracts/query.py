@@ -76,7 +76,10 @@ class SearchQuery(_Frozen):
 
 
 class Hit(_Frozen):
-    """One found item. `score` is the cosine to the fused query, `part_scores` the cosine to each part in order."""
+    """One found item; `product` has its columns but the keywords.
+
+    `score` is the cosine to the fused query, `part_scores` the cosine to each part in order.
+    """
 
     item_id: str
     score: float

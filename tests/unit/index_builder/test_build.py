@@ -1,0 +1,180 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from index_builder.build import build
+from index_builder.costs import estimate
+from index_builder.gather import BadVectors, place_vectors
+from index_builder.reader import open_index
+from lookalike.contracts.errors import LookalikeError, NotFound, SpaceMismatch
+from lookalike.contracts.manifest import Manifest
+from lookalike.contracts.progress import LogProgress
+from lookalike.contracts.tables import EMBEDDINGS, SILVER
+
+DIM, ITEMS = 32, 3_000
+RECIPES = ("exact", "hnsw", "ivf_rabitq")
+
+
+def test_row_i_of_the_columns_describes_vector_i(catalogue, index):
+    ids = index.columns["item_id"].to_pylist()
+    assert ids == sorted(catalogue.ids)
+    stored = index.vectors(np.arange(ITEMS))
+    np.testing.assert_allclose(stored, catalogue.vectors_by_id(), atol=0.01)
+    assert index.columns["title"][5].as_py() == f"title of {ids[5]}"
+    assert set(index.columns.column_names) == set(SILVER.schema.names) - {"snapshot_id", "deleted", "shard"}
+
+
+def test_manifest_says_from_what(catalogue, built):
+    for recipe, folder in built.items():
+        manifest = Manifest.read(folder)
+        assert manifest.items == ITEMS
+        assert manifest.table_versions == {"silver": 1, "embeddings": 1}
+        assert manifest.space == catalogue.space
+        assert manifest.recipe.name == recipe
+        assert manifest.build["coverage"]["indexed"] == ITEMS
+        assert max(point.recall_at_10 for point in manifest.operating_points) > 0.95
+        assert sorted(path.name for path in folder.iterdir()) == ["index.faiss", "items.arrow", "manifest.json"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_cost_model_knows_the_size_of_the_file(built, recipe):
+    manifest = Manifest.read(built[recipe])
+    expected = estimate(manifest.recipe.model_copy(update={"nlist": manifest.recipe.nlist}), ITEMS, DIM).memory_bytes
+    assert manifest.files["index.faiss"].bytes == pytest.approx(expected, rel=0.2)
+
+
+def test_same_rows_in_another_order_give_the_same_bytes(kit, built, tmp_path):
+    again = kit.make_catalogue(tmp_path / "again", ITEMS, order_seed=4, files=3)
+    for recipe in RECIPES:
+        again.build(tmp_path / recipe, recipe)
+        one, two = Manifest.read(built[recipe]), Manifest.read(tmp_path / recipe)
+        assert one.files == two.files, recipe
+        varying = {"created_at", "table_versions", "operating_points", "build"}
+        assert one.model_dump(exclude=varying) == two.model_dump(exclude=varying)
+
+
+def test_another_vector_gives_other_bytes(kit, small, tmp_path):
+    first = small.build(tmp_path / "one")
+    second = small.extend(
+        kit.silver_rows(["new"]), kit.embedding_rows(["new"], kit.clustered(1, 5), small.space.fingerprint)
+    )
+    assert second.build(tmp_path / "two").files != first.files
+
+
+def test_deleted_items_and_items_without_a_vector_are_left_out_and_reported(kit, small, tmp_path):
+    silver = kit.silver_rows(["gone", "no-vector", "newer-picture"], deleted=frozenset({"gone"}))
+    vectors = kit.embedding_rows(["gone", "newer-picture", "unknown"], kit.clustered(3, 5), small.space.fingerprint)
+    hashes = [kit.content_hash("gone"), kit.content_hash("an older picture"), kit.content_hash("unknown")]
+    vectors = vectors.set_column(2, EMBEDDINGS.schema.field("content_hash"), pa.array(hashes))
+    manifest = small.extend(silver, vectors).build(tmp_path / "index")
+    assert manifest.items == 40
+    assert manifest.build["coverage"] == {
+        "silver_items": 42,
+        "indexed": 40,
+        "without_vector": 1,
+        "vector_of_an_older_picture": 1,
+        "first_left_out": ["newer-picture", "no-vector"],
+    }
+    index = open_index(tmp_path / "index")
+    assert index.rows_of(["gone", "no-vector", "newer-picture", "unknown"]).tolist() == [-1] * 4
+    np.testing.assert_array_equal(index.vectors(np.arange(40)), small.vectors_by_id())
+
+
+def test_vectors_of_another_space_beside_ours_are_not_read(kit, small, tmp_path):
+    other = kit.embedding_rows(small.ids, -small.vectors, kit.space_of("d").fingerprint)
+    small.extend(embeddings=other).build(tmp_path / "index")
+    np.testing.assert_array_equal(open_index(tmp_path / "index").vectors(np.arange(40)), small.vectors_by_id())
+
+
+def test_a_table_of_another_space_only_is_refused(kit, small, tmp_path):
+    other = kit.space_of("d")
+    with pytest.raises(SpaceMismatch, match=small.space.fingerprint):
+        build(small.settings, other, small.tables, tmp_path / "index", LogProgress(), "exact")
+    assert list(tmp_path.glob("*index*")) == []
+
+
+def test_a_vector_labelled_with_another_space_is_refused_by_its_id(kit, small):
+    items = small.tables.read(SILVER, order_by="item_id")
+    foreign = kit.embedding_rows([small.ids[3]], small.vectors[3:4], kit.space_of("d").fingerprint)
+    with pytest.raises(SpaceMismatch, match=small.ids[3]):
+        place_vectors(foreign.to_batches(), items, np.zeros((40, DIM), np.float32), small.space)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda v: v * np.float32("nan"), "hold NaN or infinity"),
+        (lambda v: v * np.float32("inf"), "hold NaN or infinity"),
+        (lambda v: v * np.float32(1.01), "not of unit length"),
+        (lambda v: v * np.float32(0), "not of unit length"),
+        (lambda v: v[:, :-1], f"not of {DIM} dimensions"),
+    ],
+)
+def test_bad_vectors_are_refused_with_their_ids(kit, small, tmp_path, spoil, message):
+    ids = ["spoiled-1", "spoiled-2"]
+    vectors = spoil(kit.clustered(2, 5))
+    small.extend(kit.silver_rows(ids), kit.embedding_rows(ids, vectors, small.space.fingerprint))
+    with pytest.raises(BadVectors, match=message) as caught:
+        small.build(tmp_path / "index")
+    assert "2 items" in str(caught.value)
+    assert "spoiled-1, spoiled-2" in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small"]
+
+
+def test_two_vectors_of_one_item_are_refused(kit, small, tmp_path):
+    twice = kit.embedding_rows(small.ids[:1], small.vectors[:1], small.space.fingerprint)
+    with pytest.raises(BadVectors, match=f"two vectors.*{small.ids[0]}"):
+        small.extend(embeddings=twice).build(tmp_path / "index")
+
+
+def test_an_id_twice_in_silver_is_refused(kit, small, tmp_path):
+    with pytest.raises(LookalikeError, match=f"1 item ids twice: {small.ids[7]}"):
+        small.extend(kit.silver_rows([small.ids[7]])).build(tmp_path / "index")
+
+
+def test_no_vectors_says_to_embed(kit, small, tmp_path):
+    empty = kit.Catalogue(small.settings, small.tables, small.space, [], small.vectors)
+    small.tables.append(SILVER, kit.silver_rows(["x"]))
+    manifest = empty.build(tmp_path / "one")
+    assert manifest.build["coverage"]["without_vector"] == 1
+    stranger = kit.make_catalogue(tmp_path / "stranger", 4, files=1)
+    stranger.extend(kit.silver_rows(["x"]))
+    lonely = kit.embedding_rows(["nobody"], kit.clustered(1, 1), stranger.space.fingerprint)
+    tables = type(stranger.tables)(tmp_path / "lonely")
+    tables.append(SILVER, kit.silver_rows(["x"]))
+    tables.append(EMBEDDINGS, lonely)
+    with pytest.raises(LookalikeError, match="run `lookalike embed` first"):
+        build(stranger.settings, stranger.space, tables, tmp_path / "two", LogProgress(), "exact")
+
+
+def test_a_finished_directory_is_never_written_again(small, tmp_path):
+    small.build(tmp_path / "index")
+    with pytest.raises(LookalikeError, match="exists already"):
+        small.build(tmp_path / "index")
+
+
+def test_missing_tables_and_unknown_recipe(small, tmp_path):
+    with pytest.raises(NotFound, match="index recipe 'best'"):
+        small.build(tmp_path / "index", "best")
+    nowhere = type(small.tables)(tmp_path / "nowhere")
+    with pytest.raises(NotFound, match="no Delta table"):
+        build(small.settings, small.space, nowhere, tmp_path / "index", LogProgress())
+
+
+def test_too_few_for_lists(small, tmp_path):
+    with pytest.raises(LookalikeError, match="at least 1,024"):
+        small.build(tmp_path / "index", "ivf_rabitq")
+
+
+def test_auto_chooses_and_says_why(small, tmp_path):
+    manifest = small.build(tmp_path / "index", "auto")
+    assert manifest.recipe.name == "exact"
+    assert "exact for 40 items" in manifest.chosen_because
+
+
+def test_of_equal_vectors_any_is_a_right_answer(kit, tmp_path):
+    catalogue = kit.make_catalogue(tmp_path / "home", 30, files=1)
+    twins = [f"twin-{at}" for at in range(60)]
+    same = np.tile(catalogue.vectors[:1], (60, 1))
+    catalogue.extend(kit.silver_rows(twins), kit.embedding_rows(twins, same, catalogue.space.fingerprint))
+    assert catalogue.build(tmp_path / "index").operating_points[0].recall_at_10 == 1.0
