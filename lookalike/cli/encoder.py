@@ -1,0 +1,46 @@
+"""The encoder's verbs: train one, evaluate one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike.cli.console import Console
+
+
+def train(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="folder of the new encoder; an unfinished run there goes on")],
+    config: Annotated[str, typer.Option(help="name in models/configs, or a JSON file")] = "lookalike_mini",
+    snapshot: Annotated[str | None, typer.Option(help="snapshot to train on; default: the newest")] = None,
+) -> None:
+    """Train an encoder on a catalogue's real pictures and words."""
+    from lookalike.line.snapshots import find_snapshot
+    from lookalike.line.train import train as run
+
+    console: Console = context.obj
+    report = run(console.settings, find_snapshot(console.settings, snapshot), out, config, console.progress)
+    console.done(f"trained {report.steps:,} steps, loss {report.loss:.3f}; encoder in {report.directory}", report)
+
+
+def evaluate(
+    context: typer.Context,
+    encoder: Annotated[str | None, typer.Option(help="folder or hub id; default: the setting")] = None,
+) -> None:
+    """Retrieval figures of an encoder on real pictures, with 95 % intervals."""
+    from lookalike.evaluation.report import COLUMNS
+    from lookalike.line.evaluate import evaluate as run
+
+    console: Console = context.obj
+    done = run(console.settings, console.progress, encoder)
+    console.table(f"encoder space {done.space}", COLUMNS, done.report.table())
+    console.done(
+        f"{len(done.report.rows)} figures on {done.items:,} pictures; report {done.path}",
+        {"space": done.space, "report": done.path, **done.report.as_dict()},
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the application."""
+    for verb in (train, evaluate):
+        app.command()(verb)

@@ -1,0 +1,21 @@
+"""Snapshot → BRONZE → SILVER, with the refused rows kept. Spark starts only when there is something to do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lookalike.contracts.progress import Progress
+from lookalike.contracts.settings import Settings
+
+if TYPE_CHECKING:
+    from spark.ingest import IngestReport
+
+
+def ingest(settings: Settings, snapshot: Path, progress: Progress) -> "IngestReport | None":
+    """Ingest one snapshot; None when exactly this snapshot is in the tables already."""
+    from spark.ingest import ingest as run
+    from spark.ingest import is_done
+    from spark.session import start
+
+    if is_done(settings, snapshot):
+        return None
+    return run(start(settings, "lookalike-ingest"), settings, snapshot, progress)

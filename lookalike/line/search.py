@@ -1,0 +1,37 @@
+"""The live release opened for a search from the command line: the same checks as a server, no server."""
+
+from dataclasses import dataclass
+
+from lookalike.contracts.errors import NotFound
+from lookalike.contracts.settings import Settings
+from lookalike.releases.registry import Registry
+from lookalike.releases.release import Alias
+from lookalike.search.engine import SearchEngine
+
+
+@dataclass(frozen=True)
+class LiveSearch:
+    """An engine over the live release, and a reader of its items' stored pictures."""
+
+    engine: SearchEngine
+    settings: Settings
+
+    def read_picture(self, item_id: str) -> bytes:
+        """Bytes of the item's picture. Raises OSError when it cannot be had."""
+        from lookalike.catalogue.intake import read_picture
+        from lookalike.contracts.product import Refusal
+
+        data = read_picture(self.engine.item(item_id)["image_path"], self.settings.pictures_root, self.settings.intake)
+        if isinstance(data, Refusal):
+            raise OSError(data.detail)
+        return data
+
+
+def open_live(settings: Settings) -> LiveSearch:
+    """Open the live release, verified. Raises NotFound when nothing is live."""
+    from lookalike.serving.release import load_release
+
+    live = Registry(settings).alias(Alias.LIVE)
+    if live is None:
+        raise NotFound("nothing is live yet: `lookalike demo`, or ingest, embed, build, gate and promote")
+    return LiveSearch(load_release(live, settings).engine, settings)

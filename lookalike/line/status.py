@@ -1,0 +1,53 @@
+"""What is there and what is due: tables, encoder space, missing vectors, releases. Starts no Spark and no server."""
+
+from dataclasses import dataclass
+
+from lookalike.contracts.settings import Settings
+from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER, TableContract
+from lookalike.line.snapshots import all_snapshots
+from lookalike.releases.registry import Registry
+from lookalike.releases.release import Alias
+from lookalike.storage.delta import DeltaTables
+
+
+@dataclass(frozen=True)
+class Status:
+    """Rows (what, now) for a table, and one line."""
+
+    rows: tuple[tuple[str, str], ...]
+    line: str
+
+
+def _table_row(tables: DeltaTables, contract: TableContract, where: str | None = None) -> tuple[str, str]:
+    if not tables.exists(contract.name):
+        return contract.name, "no table yet"
+    rows = tables.count(contract, where)
+    return contract.name, f"{rows:,} rows, Delta version {tables.version(contract.name)}"
+
+
+def status(settings: Settings) -> Status:
+    """Read everything that says how the system stands."""
+    from models.encoders import open_encoder
+    from spark.embed import pending
+
+    tables = DeltaTables(settings.tables_root)
+    space = open_encoder(settings.encoder.path, device="cpu", threads=1).space
+    snapshots = all_snapshots(settings)
+    rows = [
+        ("home", str(settings.home.absolute())),
+        ("newest snapshot", snapshots[-1].name if snapshots else "none"),
+        _table_row(tables, SILVER, "NOT deleted"),
+        _table_row(tables, EMBEDDINGS, f"space = '{space.fingerprint}'"),
+        _table_row(tables, REFUSED),
+        ("encoder", f"{space.encoder}, space {space.fingerprint}, {space.dim} dims"),
+    ]
+    due = pending(settings, space) if tables.exists(SILVER.name) else 0
+    rows.append(("vectors missing", f"{due:,}"))
+    registry = Registry(settings)
+    aliases = {alias: registry.alias(alias) for alias in Alias}
+    rows += [
+        (alias.value, f"release {release.version}, {release.items:,} items" if release else "none")
+        for alias, release in aliases.items()
+    ]
+    live = aliases[Alias.LIVE]
+    return Status(tuple(rows), f"live: {live.version if live else 'none'}; vectors missing: {due:,}")
