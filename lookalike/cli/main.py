@@ -74,6 +74,7 @@ def main() -> None:
     except LookalikeError as error:
         sys.stderr.write(f"lookalike: {error}\n")
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        sys.stderr.write("lookalike: interrupted; run the same command again to go on from here\n")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == EXIT_INTERRUPTED:  # what Ctrl-C becomes inside a verb
+            sys.stderr.write("lookalike: interrupted; run the same command again to go on from here\n")
+        raise

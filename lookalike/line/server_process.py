@@ -27,16 +27,18 @@ class ServerProcess:
         import httpx
 
         deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                break
-            try:
-                answer = httpx.get(f"{self.url}/readyz", timeout=5.0)
-                if answer.status_code == 200:
-                    return dict(answer.json())
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
+        try:
+            while time.monotonic() < deadline and self.process.poll() is None:
+                try:
+                    answer = httpx.get(f"{self.url}/readyz", timeout=5.0)
+                    if answer.status_code == 200:
+                        return dict(answer.json())
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.2)
+        except BaseException:  # Ctrl-C must not leave the child behind
+            self.stop()
+            raise
         self.stop()
         raise LookalikeError(f"the server at {self.url} did not get ready. Its log ({self.log}) ends:\n{self.tail()}")
 

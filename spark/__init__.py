@@ -1,0 +1,1 @@
+"""The batch side of the line on Spark and Delta: session, ingest (bronze, silver, refused) and embedding."""

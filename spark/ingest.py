@@ -1,0 +1,252 @@
+"""Snapshot → BRONZE → SILVER, with every refused row kept and its reason said.
+
+Each of the three writes is idempotent, and the last one (REFUSED, written even when empty) marks the snapshot as done:
+a job killed anywhere and run again gives the same tables. Rows whose version SILVER has already are left out before
+their pictures are read.
+
+Withdrawal: items of the same source that a *complete* snapshot does not name are marked `deleted`, and come back when
+a later snapshot names them again. A snapshot that arrives after a newer one of its source only adds and updates; it
+withdraws nothing. A snapshot that lost half its rows therefore empties half the table here; the gate's bar on lost
+rows stops that release, and the versions of the table before it are still there.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from lookalike.catalogue.snapshot import Snapshot, read_snapshot
+from lookalike.contracts.product import RefusalReason
+from lookalike.contracts.progress import Progress
+from lookalike.contracts.settings import Settings
+from lookalike.contracts.tables import BRONZE, REFUSED, SILVER
+from lookalike.storage.delta import DeltaTables
+from spark import tables
+from spark.intake_rows import INSPECTED, PARSED, Arrival, inspector, parser
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+PICTURES_PER_TASK = 2_000
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What one snapshot did. `received` = `taken` + `unchanged` + all of `refused`."""
+
+    snapshot_id: str
+    received: int
+    taken: int
+    unchanged: int
+    withdrawn: int
+    refused: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    table_versions: dict[str, int] = field(default_factory=dict)
+
+
+def is_done(settings: Settings, snapshot_dir: Path) -> bool:
+    """Whether exactly this snapshot went all the way into the tables. Needs no JVM."""
+    known = DeltaTables(settings.tables_root)
+    snapshot = read_snapshot(snapshot_dir)
+    return known.exists(SILVER.name) and known.has_transaction(REFUSED, _transaction(snapshot))
+
+
+def ingest(session: "SparkSession", settings: Settings, snapshot_dir: Path, progress: Progress) -> IngestReport:
+    """Take one snapshot in. Raises NotFound or CorruptArtifact when the folder is not a whole snapshot."""
+    started = time.monotonic()
+    snapshot = read_snapshot(snapshot_dir)
+    with progress.step("ingest", total=snapshot.items) as step:
+        tables.ensure_tables(session, settings)
+        _append_bronze(session, settings, snapshot)
+        run = _Run(session, settings, snapshot)
+        try:
+            report = run.merge(step.advance)
+        finally:
+            run.release()
+    versions = {
+        table.name: DeltaTables(settings.tables_root).version(table.name) for table in (BRONZE, SILVER, REFUSED)
+    }
+    return IngestReport(
+        snapshot.snapshot_id, snapshot.items, **report, seconds=time.monotonic() - started, table_versions=versions
+    )
+
+
+def _transaction(snapshot: Snapshot) -> str:
+    return f"ingest:{snapshot.snapshot_id}"
+
+
+def _append_bronze(session: "SparkSession", settings: Settings, snapshot: Snapshot) -> None:
+    """Every row as received, as JSON, numbered by its place in the parts; once per snapshot."""
+    from pyspark.sql import functions as F
+
+    offsets, before = [], 0
+    for part in snapshot.parts:
+        offsets.append((part.name, before))
+        before += pq.read_metadata(part).num_rows
+    rows = session.read.parquet(*[str(part.absolute()) for part in snapshot.parts])
+    numbered = rows.select(
+        F.col("_metadata.file_name").alias("part"),
+        F.col("_metadata.row_index").alias("row_index"),
+        F.to_json(F.struct(*[F.col(f"`{name}`") for name in rows.columns])).alias("payload"),
+    )
+    places = session.createDataFrame(offsets, "part string, before bigint")
+    bronze = numbered.join(F.broadcast(places), "part", "inner").select(
+        F.lit(snapshot.snapshot_id).alias("snapshot_id"),
+        (F.col("before") + F.col("row_index")).alias("row_number"),
+        F.lit(snapshot.source).alias("source"),
+        F.lit(datetime.fromisoformat(snapshot.created_at)).alias("received_at"),
+        "payload",
+    )
+    tables.append_once(bronze, settings, BRONZE, _transaction(snapshot))
+
+
+class _Run:
+    """The rows of one snapshot on their way from BRONZE to SILVER and REFUSED."""
+
+    def __init__(self, session: "SparkSession", settings: Settings, snapshot: Snapshot) -> None:
+        self.session, self.settings, self.snapshot = session, settings, snapshot
+        received = datetime.fromisoformat(snapshot.created_at)
+        self.arrival = Arrival(
+            snapshot_id=snapshot.snapshot_id,
+            source=snapshot.source,
+            received_at_ms=int(received.timestamp() * 1000),
+            pictures_root=str(settings.pictures_root),
+            shards=settings.tables.shards,
+            threads=settings.embed.decode_threads,
+            limits=settings.intake,
+        )
+        self._kept: list[DataFrame] = []
+
+    def merge(self, advance: Callable[[int], None]) -> dict[str, Any]:
+        """Judge all rows, then write; returns the counts of the report."""
+        from pyspark.sql import functions as F
+
+        parsed = self._keep(self._parsed())
+        current = self._current()
+        newest = F.col("rank") == 1
+        fresh = parsed.where(F.col("reason").isNull() & newest).join(current, "item_id", "left")
+        changed = self._keep(fresh.where(self._is_news()).select("row_number", "payload"))
+        candidates = changed.count()
+        advance(self.snapshot.items - candidates)
+        inspected = self._keep(self._inspected(changed, candidates))
+        taken = inspected.where(F.col("reason").isNull()).count()
+        advance(candidates)
+        if taken:
+            self._merge_silver(inspected.where(F.col("reason").isNull()))
+        withdrawn = self._withdraw(parsed)
+        refused = self._keep(self._refused(parsed, inspected))
+        reasons = {row["reason"]: row["count"] for row in refused.groupBy("reason").count().collect()}
+        tables.append_once(refused, self.settings, REFUSED, _transaction(self.snapshot))
+        unchanged = self.snapshot.items - taken - sum(reasons.values())
+        return {
+            "taken": taken,
+            "unchanged": unchanged,
+            "withdrawn": withdrawn,
+            "refused": dict(sorted(reasons.items())),
+        }
+
+    def release(self) -> None:
+        """Let go of everything held in memory."""
+        for rows in self._kept:
+            rows.unpersist()
+
+    def _keep(self, rows: "DataFrame") -> "DataFrame":
+        """Python stages are read more than once below: run them once."""
+        self._kept.append(rows.persist())
+        return self._kept[-1]
+
+    def _parsed(self) -> "DataFrame":
+        """PARSED of all rows, with `rank` 1 for the row that wins its id: highest version, then first received."""
+        from pyspark.sql import Window
+        from pyspark.sql import functions as F
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        bronze = tables.read_table(self.session, self.settings, BRONZE)
+        rows = bronze.where(F.col("snapshot_id") == self.snapshot.snapshot_id).select("row_number", "payload")
+        parsed = rows.mapInArrow(parser(self.arrival), from_arrow_schema(PARSED))
+        rivals = Window.partitionBy("item_id", F.col("reason").isNull()).orderBy(F.desc("version"), "row_number")
+        return parsed.withColumn("rank", F.row_number().over(rivals)).withColumn(
+            "winner", F.max("version").over(Window.partitionBy("item_id", F.col("reason").isNull()))
+        )
+
+    def _current(self) -> "DataFrame":
+        silver = tables.read_table(self.session, self.settings, SILVER)
+        return silver.selectExpr("item_id", "version AS current_version", "deleted AS current_deleted")
+
+    def _is_news(self) -> "Column":
+        """A row that changes SILVER: a new item, a higher version, or a withdrawn item that is back."""
+        from pyspark.sql import functions as F
+
+        news = F.col("current_version").isNull() | (F.col("version") > F.col("current_version"))
+        if self._is_newest():
+            news = news | (F.col("current_deleted") & (F.col("version") == F.col("current_version")))
+        return news
+
+    def _inspected(self, changed: "DataFrame", candidates: int) -> "DataFrame":
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        tasks = max(self.session.sparkContext.defaultParallelism, -(-candidates // PICTURES_PER_TASK))
+        return changed.repartition(tasks).mapInArrow(inspector(self.arrival), from_arrow_schema(INSPECTED))
+
+    def _merge_silver(self, rows: "DataFrame") -> None:
+        shards = sorted(row["shard"] for row in rows.select("shard").distinct().collect())
+        back = "t.deleted AND s.version = t.version" if self._is_newest() else ""
+        pinned = f"t.shard IN ({', '.join(map(str, shards))})"
+        tables.merge(self.session, self.settings, SILVER, rows, also=back, pinned_to=pinned)
+
+    def _is_newest(self) -> bool:
+        """Whether no other snapshot of this source in BRONZE is younger."""
+        known = DeltaTables(self.settings.tables_root)
+        source = self.snapshot.source.replace("'", "''")
+        newest = known.query(f"SELECT max(received_at) AS at FROM bronze WHERE source = '{source}'", BRONZE)["at"][0]
+        return bool(newest.as_py() <= datetime.fromisoformat(self.snapshot.created_at))
+
+    def _withdraw(self, parsed: "DataFrame") -> int:
+        """Mark what a complete, newest snapshot no longer names. An item whose row was refused is still named."""
+        from pyspark.sql import functions as F
+
+        if not self.snapshot.complete or not self._is_newest():
+            return 0
+        silver = tables.read_table(self.session, self.settings, SILVER)
+        mine = silver.where((F.col("source") == self.snapshot.source) & ~F.col("deleted"))
+        named = parsed.where(F.col("item_id").isNotNull()).select("item_id").distinct()
+        absent = self._keep(mine.join(named, "item_id", "left_anti").select("shard", "item_id"))
+        count = absent.count()
+        if count:
+            (
+                tables.open_table(self.session, self.settings, SILVER)
+                .alias("t")
+                .merge(absent.alias("s"), "t.shard = s.shard AND t.item_id = s.item_id")
+                .whenMatchedUpdate(condition="NOT t.deleted", set={"deleted": "true"})
+                .execute()
+            )
+        return count
+
+    def _refused(self, parsed: "DataFrame", inspected: "DataFrame") -> "DataFrame":
+        """All refusals of this snapshot in REFUSED's columns."""
+        from pyspark.sql import functions as F
+
+        columns = ("row_number", "item_id", "reason", "detail", "payload")
+        good = F.col("reason").isNull()
+        rivals = parsed.where(good & (F.col("rank") > 1)).withColumn(
+            "detail",
+            F.format_string(
+                "item %s is more than once in this snapshot: version %d is kept, this row has version %d; "
+                "send each item once",
+                "item_id",
+                "winner",
+                "version",
+            ),
+        )
+        duplicates = rivals.withColumn("reason", F.lit(RefusalReason.DUPLICATE_ID.value))
+        rows = parsed.where(~good).select(*columns).unionByName(duplicates.select(*columns))
+        return rows.unionByName(inspected.where(~good).select(*columns)).select(
+            F.lit(self.snapshot.snapshot_id).alias("snapshot_id"),
+            F.lit(self.snapshot.source).alias("source"),
+            F.current_timestamp().alias("refused_at"),
+            *columns,
+        )

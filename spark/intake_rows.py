@@ -1,0 +1,129 @@
+"""The row functions of ingest, as Spark's Python workers run them: Arrow batches in, Arrow batches out.
+
+Two stages, so that pictures are read only for rows that can change something: `parse_rows` looks at the payload
+alone; `inspect_rows` also reads and decodes the picture, in a bounded pool of threads per worker. Both only call
+`lookalike.catalogue`. They live in a module of their own, since Spark pickles functions of modules by reference.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from lookalike.contracts.product import Product, Refusal
+from lookalike.contracts.settings import IntakeSettings
+from lookalike.contracts.tables import SILVER
+
+OUT_ROWS = 512
+
+PARSED = pa.schema(
+    [
+        pa.field("row_number", pa.int64()),
+        pa.field("item_id", pa.string()),
+        pa.field("version", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("payload", pa.string()),
+    ]
+)
+INSPECTED = pa.schema(
+    [
+        *(pa.field(column.name, column.type) for column in SILVER.schema),
+        *(pa.field(name, PARSED.field(name).type) for name in ("row_number", "reason", "detail", "payload")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What all rows of one snapshot share. `received_at_ms` is the snapshot's own time: a retry judges alike."""
+
+    snapshot_id: str
+    source: str
+    received_at_ms: int
+    pictures_root: str
+    shards: int
+    threads: int
+    limits: IntakeSettings
+
+
+def parse_rows(arrival: Arrival, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """(row_number, payload) → PARSED: the id and version of a good row, the reason of a bad one."""
+    for batch in batches:
+        rows = [_parsed(arrival, row) for row in batch.to_pylist()]
+        yield pa.RecordBatch.from_pylist(rows, schema=PARSED)
+
+
+def inspect_rows(arrival: Arrival, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """(row_number, payload) of rows that parse → INSPECTED: the silver row, or the reason against its picture."""
+    with ThreadPoolExecutor(arrival.threads, thread_name_prefix="picture") as pool:
+        for batch in batches:
+            for start in range(0, batch.num_rows, OUT_ROWS):
+                rows = pool.map(partial(_inspected, arrival), batch.slice(start, OUT_ROWS).to_pylist())
+                yield pa.RecordBatch.from_pylist(list(rows), schema=INSPECTED)
+
+
+def shard_of(item_id: str, shards: int) -> int:
+    """Partition of SILVER: crc32 of the id modulo `shards`; the same in every engine."""
+    return zlib.crc32(item_id.encode()) % shards
+
+
+def parser(arrival: Arrival) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """`parse_rows` for one snapshot, as mapInArrow takes it."""
+    return partial(parse_rows, arrival)
+
+
+def inspector(arrival: Arrival) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """`inspect_rows` for one snapshot, as mapInArrow takes it."""
+    return partial(inspect_rows, arrival)
+
+
+def _product(arrival: Arrival, row: dict[str, Any]) -> Product | Refusal:
+    from lookalike.catalogue.validation import parse_product
+
+    return parse_product(row["payload"], arrival.received_at_ms, arrival.limits)
+
+
+def _parsed(arrival: Arrival, row: dict[str, Any]) -> dict[str, Any]:
+    product = _product(arrival, row)
+    if isinstance(product, Refusal):
+        return _refused(row, product)
+    return {**row, "item_id": product.item_id, "version": product.version}
+
+
+def _refused(row: dict[str, Any], refusal: Refusal) -> dict[str, Any]:
+    return {
+        "row_number": row["row_number"],
+        "payload": row["payload"],
+        "item_id": refusal.item_id,
+        "reason": refusal.reason.value,
+        "detail": refusal.detail,
+    }
+
+
+def _inspected(arrival: Arrival, row: dict[str, Any]) -> dict[str, Any]:
+    from lookalike.catalogue.intake import inspect_picture, read_picture
+
+    product = _product(arrival, row)
+    if isinstance(product, Refusal):
+        return _refused(row, product)
+    data = read_picture(product.image_path, arrival.pictures_root, arrival.limits)
+    picture = data if isinstance(data, Refusal) else inspect_picture(data, arrival.limits)
+    if isinstance(picture, Refusal):
+        refusal = Refusal(picture.reason, picture.detail, product.item_id)
+        return _refused(row, refusal)
+    return {
+        **product.model_dump(),
+        "content_hash": picture.content_hash,
+        "width": picture.width,
+        "height": picture.height,
+        "source": arrival.source,
+        "snapshot_id": arrival.snapshot_id,
+        "deleted": False,
+        "shard": shard_of(product.item_id, arrival.shards),
+        "row_number": row["row_number"],
+    }

@@ -1,0 +1,113 @@
+"""The Delta tables as Spark makes and merges them, all derived from `lookalike.contracts.tables`.
+
+CHECK constraints are given as table properties at creation: one commit instead of one scan per constraint, and
+there is no moment in which the table exists without them.
+"""
+
+from typing import TYPE_CHECKING
+
+from lookalike.contracts.settings import Settings
+from lookalike.contracts.tables import BRONZE, EMBEDDINGS, REFUSED, SILVER, MergeRule, TableContract
+from lookalike.storage.delta import DeltaTables
+
+if TYPE_CHECKING:
+    from delta.tables import DeltaTable
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+SPARK_TABLES = (BRONZE, SILVER, EMBEDDINGS, REFUSED)
+
+
+def spark_schema(contract: TableContract) -> "StructType":
+    """The contract's schema in Spark's types; required columns are not nullable."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+    from pyspark.sql.types import StructField, StructType
+
+    converted = from_arrow_schema(contract.schema)
+    required = {field.name for field in contract.schema if not field.nullable}
+    return StructType(
+        [StructField(column.name, column.dataType, column.name not in required) for column in converted.fields]
+    )
+
+
+def ensure_tables(session: "SparkSession", settings: Settings) -> None:
+    """Create the tables that do not exist yet. Existing ones are left as they are."""
+    from delta.tables import DeltaTable
+
+    known = DeltaTables(settings.tables_root)
+    for contract in SPARK_TABLES:
+        if known.exists(contract.name):
+            continue
+        builder = DeltaTable.createIfNotExists(session).location(known.uri(contract.name))
+        builder = builder.addColumns(spark_schema(contract))
+        if contract.partition_by:
+            builder = builder.partitionedBy(*contract.partition_by)
+        for key, value in table_properties(contract).items():
+            builder = builder.property(key, value)
+        builder.execute()
+
+
+def table_properties(contract: TableContract) -> dict[str, str]:
+    """Delta properties of a table: change data feed, no deletion vectors, and its CHECK constraints."""
+    return {
+        "delta.enableChangeDataFeed": str(contract.change_data_feed).lower(),
+        "delta.enableDeletionVectors": "false",
+        **{f"delta.constraints.{name}": check for name, check in contract.constraints.items()},
+    }
+
+
+def open_table(session: "SparkSession", settings: Settings, contract: TableContract) -> "DeltaTable":
+    """A fresh handle for a MERGE; an old one fails after another writer's commit."""
+    from delta.tables import DeltaTable
+
+    return DeltaTable.forPath(session, DeltaTables(settings.tables_root).uri(contract.name))
+
+
+def read_table(session: "SparkSession", settings: Settings, contract: TableContract) -> "DataFrame":
+    """The newest version of the table."""
+    return session.read.format("delta").load(DeltaTables(settings.tables_root).uri(contract.name))
+
+
+def append_once(rows: "DataFrame", settings: Settings, contract: TableContract, transaction: str) -> None:
+    """Append in one commit that is skipped when `transaction` is in the table's log already."""
+    (
+        rows.select(*contract.schema.names)
+        .write.format("delta")
+        .mode("append")
+        .option("txnAppId", transaction)
+        .option("txnVersion", "1")
+        .save(DeltaTables(settings.tables_root).uri(contract.name))
+    )
+
+
+def update_condition(contract: TableContract) -> str:
+    """SQL over `t` (there) and `s` (new): when a matched row is replaced, from the contract's merge rule."""
+    match contract.merge:
+        case MergeRule.LATEST_VERSION:
+            return "s.version > t.version"
+        case MergeRule.REPLACE_CONTENT:
+            return "s.content_hash <> t.content_hash"
+        case MergeRule.APPEND:
+            raise ValueError(f"{contract.name} is a history: rows are appended, never merged")
+
+
+def merge(
+    session: "SparkSession", settings: Settings, contract: TableContract, rows: "DataFrame", *, also: str = "",
+    pinned_to: str = "",
+) -> None:  # fmt: skip
+    """Idempotent upsert of `rows` (unique by key) by the contract's rule.
+
+    `pinned_to` is a condition over `t` with literal partition values: the MERGE then reads only those partitions and
+    does not conflict with writers of others. `also` widens the update condition.
+    """
+    on = [f"t.{column} = s.{column}" for column in (*contract.partition_by, *contract.key)]
+    condition = " AND ".join(dict.fromkeys([pinned_to, *on] if pinned_to else on))
+    replaced = f"({update_condition(contract)}) OR ({also})" if also else update_condition(contract)
+    (
+        open_table(session, settings, contract)
+        .alias("t")
+        .merge(rows.select(*contract.schema.names).alias("s"), condition)
+        .whenMatchedUpdateAll(condition=replaced)
+        .whenNotMatchedInsertAll()
+        .execute()
+    )
