@@ -1,11 +1,16 @@
 """From an empty folder to a served release by the real command, again with nothing changed, and with planted faults."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -98,6 +103,41 @@ def test_an_unfit_vector_stops_the_build_with_its_item(copied_home, fault):
     done = lookalike("build", home=copied_home)
     assert done.returncode == 2, done.stdout + done.stderr
     assert broken["item_id"] in done.stderr
+
+
+def test_a_flipped_byte_fails_the_gate_and_cannot_be_searched(copied_home):
+    release = Registry(load_settings(home=copied_home)).live()
+    index = release.index_dir / "index.faiss"
+    data = bytearray(index.read_bytes())
+    data[len(data) // 2] ^= 1
+    index.chmod(0o644)
+    index.write_bytes(data)
+    gated = lookalike("gate", release.version, home=copied_home)
+    assert gated.returncode == 1, gated.stdout + gated.stderr
+    assert "manifest_checksums" in gated.stdout
+    searched = lookalike("search", "pizza", home=copied_home)
+    assert searched.returncode == 2
+    assert "Traceback" not in searched.stderr
+
+
+def test_ctrl_c_leaves_no_server_behind_and_says_how_to_go_on(demo_home, tmp_path):
+    command = [sys.executable, "-m", "lookalike.cli", "--home", str(demo_home.home), "demo", "--port", "0"]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stderr=output, stdout=output, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 120
+            while b"(Ctrl-C stops)" not in log.read_bytes() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            url = re.search(r"open (http://\S+)", log.read_text())[1]
+            assert httpx.get(f"{url}/healthz").status_code == 200
+            os.kill(process.pid, signal.SIGINT)  # the parent alone: it has to stop its server itself
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    assert "run the same command again" in log.read_text()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url}/healthz")
 
 
 def test_search_from_the_command_line_writes_a_contact_sheet(demo_home, tmp_path):
