@@ -16,10 +16,12 @@ def train(
 ) -> None:
     """Train an encoder on a catalogue's real pictures and words."""
     from lookalike.line.snapshots import find_snapshot
-    from lookalike.line.train import train as run
+    from models.training import train as run
 
     console: Console = context.obj
-    report = run(console.settings, find_snapshot(console.settings, snapshot), out, config, console.progress)
+    settings = console.settings
+    folder = find_snapshot(settings, snapshot)
+    report = run(settings, folder, settings.pictures_root, out, config, console.progress)
     console.done(f"trained {report.steps:,} steps, loss {report.loss:.3f}; encoder in {report.directory}", report)
 
 

@@ -21,8 +21,7 @@ from lookalike.evaluation.pinned import Pinned, questions_about, reference_of
 from lookalike.quality.measured import SpaceFigures
 from lookalike.releases.release import Release
 from lookalike.search.engine import SearchEngine
-from lookalike.serving.pictures import query_decoder
-from lookalike.serving.release import open_kept_encoder
+from lookalike.serving.release import open_kept_encoder, search_engine
 from lookalike.storage.delta import DeltaTables
 
 ROUNDS = 3
@@ -47,15 +46,7 @@ class Side:
 
         index = open_index(release.index_dir, verify=False)  # the gate has just read every file
         encoder, probe = open_kept_encoder(release.encoder_dir, settings)
-        engine = SearchEngine(
-            index,
-            encoder,
-            release.version,
-            pictures_root=settings.pictures_root,
-            limits=settings.intake,
-            decode=query_decoder(settings.intake),
-        )
-        return cls(release, index, encoder, probe, engine)
+        return cls(release, index, encoder, probe, search_engine(index, encoder, release.version, settings))
 
 
 def shared_questions(

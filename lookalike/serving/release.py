@@ -68,16 +68,21 @@ def load_release(
         encoder, probe = (open_encoder or open_kept_encoder)(release.encoder_dir, settings)
         manifest.space.require(encoder.space.fingerprint, f"encoder {release.encoder_dir}")
         cosine = probe.require(encoder)
-    engine = SearchEngine(
+    engine = search_engine(index, encoder, release.version, settings)
+    warm_up(engine, index)
+    return LoadedRelease(release, verdict, index, encoder, cosine, engine, datetime.now(UTC))
+
+
+def search_engine(index: SealedIndex, encoder: Encoder, version: str, settings: Settings) -> SearchEngine:
+    """An engine that answers in the name of `version`."""
+    return SearchEngine(
         index,
         encoder,
-        release.version,
+        version,
         pictures_root=settings.pictures_root,
         limits=settings.intake,
         decode=query_decoder(settings.intake),
     )
-    warm_up(engine, index)
-    return LoadedRelease(release, verdict, index, encoder, cosine, engine, datetime.now(UTC))
 
 
 def open_kept_encoder(folder: Path, settings: Settings) -> tuple[Encoder, Probe]:
