@@ -37,10 +37,10 @@ table). Weights are stored as float16 and computed with as float32.
 Text stage: the token table starts from the single-token vectors of all-MiniLM-L6-v2 reduced by principal components
 (model2vec; Tulkens and van Dongen, 2024), and the tower is then fitted to that teacher's sentence vectors of titles,
 tags, all whole words of its vocabulary, and random combinations. Held-out titles are not among the texts; their single
-words can be, as words of the vocabulary or tags of other concepts. Picture stage: supervised contrast between two brands' pictures of a concept
-(Khosla et al., 2020), InfoNCE between pictures and names or tags (Radford et al., 2021), relational distillation from
-the teacher, and an anchor that keeps the text tower at the teacher. No checkpoint was chosen by any figure below: the
-last one is exported.
+words can be, as words of the vocabulary or tags of other concepts. Picture stage: supervised contrast between two
+brands' pictures of a concept (Khosla et al., 2020), InfoNCE between pictures and names or tags (Radford et al., 2021),
+relational distillation from the teacher, and an anchor that keeps the text tower at the teacher. No checkpoint was
+chosen by any figure below: the last one is exported.
 
 ## Licences
 

@@ -76,7 +76,7 @@ def test_concept_contrast_without_any_positive_is_zero_and_differentiable(vector
     leaf = vectors.clone().requires_grad_()
     loss = concept_contrast(leaf, torch.arange(7), torch.tensor(1.0))
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
 
 
 def test_cosine_distillation(vectors):
