@@ -69,9 +69,8 @@ def mixes_releases(answer: dict[str, Any], named_in_header: str | None, brands: 
 
 def make_releases(settings: Settings, items: int) -> dict[str, str]:
     """Two judged releases of the same items under two brands; brand by version."""
-    from models.encoders import encoder_directory, open_encoder
-
     from index_builder.build import build
+    from models.encoders import encoder_directory, open_encoder
 
     encoder = open_encoder(settings.encoder.path, device="cpu", threads=1)
     titles = [f"{COLOURS[n % len(COLOURS)]} {THINGS[n % len(THINGS)]} {n}" for n in range(items)]

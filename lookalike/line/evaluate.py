@@ -41,9 +41,8 @@ class Evaluation:
 
 def evaluate(settings: Settings, progress: Progress, encoder_path: str | None) -> Evaluation:
     """Measure an encoder (default: the configured one) on the icon brands; writes the report below HOME/reports."""
-    from models.encoders import open_encoder
-
     from lookalike.catalogue.icons import fetch_icons, fetch_test_brands
+    from models.encoders import open_encoder
 
     encoder = open_encoder(encoder_path or settings.encoder.path, settings.encoder.device, settings.encoder.threads)
     folders = [fetch_icons(settings, progress).folder, fetch_test_brands(settings, progress).folder]
