@@ -158,7 +158,7 @@ def test_an_encoder_of_another_space_is_stopped(live):
 
 def test_a_slow_search_is_stopped(live):
     world, directory, _ = live
-    assert failed(world.verdict(directory, call=lambda i: time.sleep(0.06))) == {"latency"}
+    assert failed(world.verdict(directory, call=lambda i: time.sleep(0.11))) == {"latency"}
 
 
 def test_a_flipped_byte_is_stopped(live, make_tables, tmp_path):
