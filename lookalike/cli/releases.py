@@ -61,7 +61,7 @@ def releases(
         ],
     )
     live = next((r.version for r in found if "live" in r.aliases), "none")
-    console.done(f"{len(found)} releases, live: {live}", {"releases": found, "ledger": moves})
+    console.done(f"releases: {len(found)}, live: {live}", {"releases": found, "ledger": moves})
 
 
 def status(context: typer.Context) -> None:
