@@ -17,7 +17,7 @@ def _caption(draw: ImageDraw.ImageDraw, left: int, top: int, rank: int, hit: Hit
     lines = (
         f"{rank}  {hit.score:.3f}  {hit.product.get('brand') or ''}",
         str(hit.product.get("title") or ""),
-        str(hit.product.get("licence") or ""),
+        " · ".join(filter(None, (hit.product.get("licence"), hit.product.get("author")))),
     )
     for number, line in enumerate(lines):
         text = line

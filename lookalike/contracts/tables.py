@@ -150,5 +150,3 @@ LEDGER = TableContract(
     key=("at", "action", "version"),
     merge=MergeRule.APPEND,
 )
-
-TABLES = {table.name: table for table in (BRONZE, SILVER, EMBEDDINGS, REFUSED, LEDGER)}

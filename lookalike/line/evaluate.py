@@ -21,12 +21,12 @@ from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.product import Refusal
 from lookalike.contracts.progress import Progress, Step
 from lookalike.contracts.settings import Settings
-from lookalike.evaluation.protocol import EvaluationItems, evaluate_encoder
+from lookalike.evaluation.protocol import ITEM_COLUMNS, EvaluationItems, evaluate_encoder
 from lookalike.evaluation.report import EncoderReport
 from lookalike.storage.atomic import write_bytes
 
 BATCH = 128
-COLUMNS = ["item_id", "group_id", "brand", "title", "tags", "category_path", "image_path"]
+COLUMNS = [*ITEM_COLUMNS, "image_path"]
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,20 @@ def evaluate(settings: Settings, progress: Progress, encoder_path: str | None) -
     folders = [fetch_icons(settings, progress).folder, fetch_test_brands(settings, progress).folder]
     rows = pa.concat_tables(
         [pq.read_table(sorted(folder.glob("part-*.parquet")), columns=COLUMNS) for folder in folders]
-    ).to_pylist()
-    with progress.step("encode pictures", total=len(rows)) as step:
-        vectors = _encode(encoder, [row["image_path"] for row in rows], settings, step)
-    items = EvaluationItems(
-        vectors=vectors,
-        group_ids=[row["group_id"] for row in rows],
-        brands=[row["brand"] for row in rows],
-        titles=[row["title"] for row in rows],
-        tags=[row["tags"] or [] for row in rows],
-        categories=["/".join(row["category_path"] or []) or None for row in rows],
     )
-    trained_concepts = {row["group_id"] for row in rows if row["brand"] in TRAINED_BRANDS and row["group_id"]}
+    with progress.step("encode pictures", total=rows.num_rows) as step:
+        vectors = _encode(encoder, rows["image_path"].to_pylist(), settings, step)
+    items = EvaluationItems.from_rows(rows, vectors)
+    trained = {group for group, brand in zip(items.group_ids, items.brands, strict=True) if brand in TRAINED_BRANDS}
     report = evaluate_encoder(
         items,
         encoder.encode_texts,
-        held_out=held_out(trained_concepts),
+        held_out=held_out(group for group in trained if group),
         trained_brands=TRAINED_BRANDS,
         test_brands=TEST_BRANDS,
         seed=settings.gate.seed,
     )
-    return Evaluation(encoder.space.fingerprint, len(rows), report, _write(settings, encoder, report))
+    return Evaluation(encoder.space.fingerprint, rows.num_rows, report, _write(settings, encoder, report))
 
 
 def _encode(encoder: Encoder, paths: list[str], settings: Settings, step: Step) -> Vectors:

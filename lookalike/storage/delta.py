@@ -6,9 +6,8 @@ engine, which also understands deletion vectors. Every call opens a fresh handle
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -41,17 +40,6 @@ class DeltaTables:
     def version(self, name: str) -> int:
         """Newest version of the table. Raises NotFound when there is no such table."""
         return int(self._open(name, None).version())
-
-    def history(self, name: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """Commits, newest first."""
-        return list(self._open(name, None).history(limit))
-
-    def at_time(self, name: str, moment: datetime) -> int:
-        """Version that was current at `moment`. Raises NotFound when the table is younger."""
-        for commit in self._open(name, None).history():
-            if datetime.fromtimestamp(commit["timestamp"] / 1000, UTC) <= moment:
-                return int(commit["version"])
-        raise NotFound(f"table {self.uri(name)} did not exist at {moment.isoformat()}")
 
     def batches(
         self,
@@ -91,11 +79,8 @@ class DeltaTables:
 
     def count(self, contract: TableContract, where: str | None = None) -> int:
         """Number of rows, read from the data and not from statistics."""
-        from deltalake import QueryBuilder
-
-        sql = "SELECT count(*) AS n FROM rows" + (f" WHERE {where}" if where else "")
-        result = QueryBuilder().register("rows", self._open(contract.name, None)).execute(sql).read_all()
-        return int(pa.table(result)["n"][0].as_py())
+        sql = f"SELECT count(*) AS n FROM {contract.name}" + (f" WHERE {where}" if where else "")
+        return int(self.query(sql, contract)["n"][0].as_py())
 
     def query(self, sql: str, *contracts: TableContract) -> pa.Table:
         """Result of SQL over the newest versions of several tables, each under its own name."""
