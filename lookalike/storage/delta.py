@@ -35,7 +35,10 @@ class DeltaTables:
         """Whether there is a Delta table of this name."""
         from deltalake import DeltaTable
 
-        return bool(DeltaTable.is_deltatable(self.uri(name)))
+        uri = self.uri(name)
+        if "://" not in uri and not Path(uri).is_dir():  # a plain file or a glob makes delta-rs raise
+            return False
+        return bool(DeltaTable.is_deltatable(uri))
 
     def version(self, name: str) -> int:
         """Newest version of the table. Raises NotFound when there is no such table."""

@@ -1,6 +1,7 @@
-"""`catalogue import` of a Delta table: opened without a JVM, unknown columns become attributes, pictures are found."""
+"""`catalogue import`: a Delta table is opened without a JVM, a file or a glob goes to the readers."""
 
 import pyarrow as pa
+import pyarrow.csv
 from deltalake import write_deltalake
 from PIL import Image
 
@@ -30,3 +31,12 @@ def test_a_delta_table_becomes_a_snapshot(tmp_path):
     assert [(row["item_id"], row["title"]) for row in rows] == [("a", "Red thing"), ("b", "Other")]
     assert dict(rows[0]["attributes"]) == {"colour": "red"}
     assert all_snapshots(settings) == [snapshot.folder] == [find_snapshot(settings, snapshot.snapshot_id)]
+
+
+def test_a_file_and_a_glob_give_the_same_rows(tmp_path):
+    columns = {"item_id": ["a"], "title": ["Red thing"], "image_path": ["red.png"]}
+    pyarrow.csv.write_csv(pa.table(columns), tmp_path / "shop.csv")
+    for number, path in enumerate((tmp_path / "shop.csv", tmp_path / "*.csv")):
+        settings = load_settings(home=tmp_path / f"home{number}")
+        snapshot = import_path(settings, str(path), None, "shop", False, LogProgress())
+        assert [(row["item_id"], row["title"]) for row in snapshot.rows()] == [("a", "Red thing")]
