@@ -32,7 +32,6 @@ from lookalike.storage.delta import DeltaTables
 
 SCRATCH_NAME = "vectors.scratch"
 ITEMS_PER_BATCH = 65_536
-HASH_BLOCK = 2**20
 
 
 def build(
@@ -78,11 +77,9 @@ def build(
 
 def record(path: Path) -> FileRecord:
     """Size and sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return FileRecord(sha256=digest.hexdigest(), bytes=path.stat().st_size)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(sha256=digest, bytes=path.stat().st_size)
 
 
 def _choose(settings: Settings, name: str, items: int, dim: int) -> tuple[IndexRecipe, str]:

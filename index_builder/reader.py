@@ -27,7 +27,6 @@ from lookalike.contracts.sealed_index import Rows
 
 INDEX_NAME = "index.faiss"
 ITEMS_NAME = "items.arrow"
-HASH_BLOCK = 2**20
 SCAN_SHARE = 28
 """Gathering one row costs about as much as skipping this many in a scan with a bitmap (measured: 0.2 µs, 7 ns)."""
 

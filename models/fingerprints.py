@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-_BLOCK = 2**20
-
 
 def sha256_of_files(folder: Path, names: Iterable[str], also: str = "") -> str:
     """sha256 over names and contents of the files in `folder` in sorted order, and of the text `also`."""
@@ -17,8 +15,5 @@ def sha256_of_files(folder: Path, names: Iterable[str], also: str = "") -> str:
 
 def sha256_of_file(path: Path) -> str:
     """sha256 of one file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

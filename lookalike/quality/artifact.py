@@ -5,8 +5,6 @@ from pathlib import Path
 
 from lookalike.contracts.manifest import Manifest
 
-_CHUNK = 2**22
-
 
 def corrupt_files(directory: Path, manifest: Manifest) -> list[str]:
     """One sentence per file that is missing or differs in size or sha256; empty when all are as written.
@@ -33,8 +31,5 @@ def bytes_on_disk(directory: Path) -> int:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
