@@ -46,7 +46,7 @@ test: check chromium ## everything: checks, unit, integration and end-to-end tes
 check: .venv/.dev ## format, lint, types, import layers, quick tests: clean before every commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy lookalike models index_builder spark
+	$(BIN)/mypy lookalike models index_builder spark beam
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow"
 
@@ -65,7 +65,7 @@ chromium:
 
 requirements: $(UV) ## write requirements.txt, the pinned union, from uv.lock
 	$(UV) export --frozen --no-emit-project --no-hashes --no-annotate --no-header \
-	  --extra line --extra beam --extra airflow --extra cloud --group dev --output-file requirements.txt >/dev/null
+	  --extra line --extra airflow --extra cloud --group dev --output-file requirements.txt >/dev/null
 
 clean: ## remove the environment and caches; catalogue, tables and releases below var/ stay
 	rm -rf .venv .tools .cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

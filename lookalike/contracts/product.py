@@ -53,6 +53,12 @@ class RefusalReason(StrEnum):
     PICTURE_FORMAT = "picture_format"  # not on the allow-list
     PICTURE_TOO_MANY_PIXELS = "picture_too_many_pixels"
     PICTURE_TOO_MANY_BYTES = "picture_too_many_bytes"
+    PICTURE_FORBIDDEN_ADDRESS = "picture_forbidden_address"  # a private address, given or redirected to
+    PICTURE_UNAVAILABLE = "picture_unavailable"  # a fault that may pass: time-out, 5xx, no connection
+    # Of changes only:
+    SCHEMA_VERSION = "schema_version"  # newer than this reader
+    UNKNOWN_ITEM = "unknown_item"  # attributes of, or a restore of, an item that nothing describes
+    VERSION_BEHIND = "version_behind"  # an older version than the item has
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,15 @@ class IntakeSettings(_Section):
     max_picture_pixels: int = Field(default=50_000_000, ge=1)
     picture_formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
     max_version_lead_seconds: int = Field(default=86_400, ge=0, description="a version is at most now + this, in ms")
-    fetch_timeout_seconds: float = Field(default=20.0, gt=0)
+    fetch_timeout_seconds: float = Field(
+        default=20.0, gt=0, description="of one picture, from name look-up to last byte"
+    )
+    fetch_tries: int = Field(default=3, ge=1, description="of a batch job, when a fetch fails in a way that may pass")
+    max_redirects: int = Field(default=3, ge=0)
+    private_networks: tuple[str, ...] = Field(
+        default=(), description="networks such as 10.0.0.0/8 that pictures may be fetched from; else public ones only"
+    )
+    max_event_bytes: int = Field(default=2**20, ge=1_024, description="of one change as received")
 
 
 class TableSettings(_Section):
@@ -87,6 +95,36 @@ class GateSettings(_Section):
     seed: int = 7
 
 
+class LogSettings(_Section):
+    """The event log: an embedded file for one machine, or Kafka."""
+
+    kind: Literal["sqlite", "kafka"] = "sqlite"
+    partitions: int = Field(default=2, ge=1, description="of every topic; fixed for the life of the log")
+    retention_hours: float = Field(default=168.0, gt=0, description="how long messages stay; servers replay from here")
+    brokers: str = Field(default="127.0.0.1:9092", description="Kafka: bootstrap servers, host:port, by comma")
+    topic_prefix: str = Field(default="lookalike.", description="Kafka: put before every topic and group")
+    replication: int = Field(default=1, ge=1, description="Kafka: replicas of topics that are made")
+    conf: dict[str, str] = Field(default_factory=dict, description="Kafka: any further librdkafka configuration")
+
+
+class StreamSettings(_Section):
+    """The streaming job. What waits for company (`linger_seconds`) waits at most that long."""
+
+    linger_seconds: float = Field(default=0.03, gt=0, description="records of one bundle are gathered this long")
+    bundle_records: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=32, ge=1, description="pictures per forward pass")
+    encoder_threads: int = Field(default=1, ge=1)
+    fetch_threads: int = Field(default=8, ge=1, description="pictures fetched at a time; as many again for slow ones")
+    first_fetch_seconds: float = Field(default=0.5, gt=0, description="a slower picture is parked and fetched aside")
+    retry_seconds: float = Field(default=1.0, gt=0, description="pause between two tries of a parked change")
+    retry_attempts: int = Field(default=5, ge=1, description="then it is refused, and can be replayed")
+    archive_seconds: float = Field(default=5.0, gt=0, description="changes are committed to Delta this often")
+    archive_records: int = Field(default=5_000, ge=1, description="... or when so many wait")
+    worker_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="a worker above this is replaced")
+    recycle_minutes: float = Field(default=60.0, gt=0, description="a worker of this age is replaced")
+    nice: int = Field(default=5, ge=0, le=19, description="searches come first where cores are short")
+
+
 class RegistrySettings(_Section):
     """MLflow. Default: SQLite and local files below HOME."""
 
@@ -103,6 +141,13 @@ class ServingSettings(_Section):
     poll_seconds: float = Field(default=1.0, gt=0, description="how often the live alias is read")
     threads: int = Field(default=0, ge=0, description="search threads; 0: one per core")
     max_upload_bytes: int = Field(default=20 * 2**20, ge=1)
+    admin_key_hashes: tuple[str, ...] = Field(
+        default=(), description="sha256 (hex) of the keys that may send changes; `lookalike keys new` makes one"
+    )
+    overlay_poll_seconds: float = Field(default=0.01, gt=0, description="how often the update log is looked at")
+    overlay_bytes: int = Field(default=512 * 2**20, ge=2**20, description="changes in memory; above, a release is due")
+    token_wait_seconds: float = Field(default=2.0, gt=0, description="longest wait of a search with min_token")
+    report_seconds: float = Field(default=5.0, gt=0, description="how often a server says what it serves")
 
 
 class Settings(BaseSettings):
@@ -120,6 +165,8 @@ class Settings(BaseSettings):
     embed: EmbedSettings = EmbedSettings()
     index: IndexSettings = IndexSettings()
     gate: GateSettings = GateSettings()
+    log: LogSettings = LogSettings()
+    stream: StreamSettings = StreamSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
 
@@ -147,6 +194,16 @@ class Settings(BaseSettings):
     @property
     def reports_root(self) -> Path:
         return self.home.absolute() / "reports"
+
+    @property
+    def log_path(self) -> Path:
+        """File of the embedded log."""
+        return self.home.absolute() / "log.db"
+
+    @property
+    def stream_root(self) -> Path:
+        """What workers of the stream keep on this machine; everything there can be made again."""
+        return self.home.absolute() / "stream"
 
     @property
     def tracking_uri(self) -> str:
@@ -198,7 +255,7 @@ def _known_variables() -> set[str]:
 
 def _refuse_unknown_variables() -> None:
     known = _known_variables()
-    conf = f"{ENV_PREFIX}SPARK{ENV_DELIMITER}CONF{ENV_DELIMITER}"
+    conf = tuple(f"{ENV_PREFIX}{section}{ENV_DELIMITER}CONF{ENV_DELIMITER}" for section in ("SPARK", "LOG"))
     for variable in sorted(os.environ):
         if variable.startswith(ENV_PREFIX) and variable not in known and not variable.startswith(conf):
             raise SettingsError(f"environment variable {variable} is not a setting. Known: {', '.join(sorted(known))}")

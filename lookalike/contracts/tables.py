@@ -79,6 +79,10 @@ SILVER = TableContract(
             pa.field("snapshot_id", pa.string(), nullable=False),  # the snapshot that brought this version
             pa.field("deleted", pa.bool_(), nullable=False),
             pa.field("shard", pa.int32(), nullable=False),  # crc32(item_id) mod settings.tables.shards
+            # Registers of contracts.item_state; null in rows that only snapshots have touched.
+            pa.field("base_version", pa.int64()),  # version of the last whole row; null: `version`
+            pa.field("column_versions", pa.map_(pa.string(), pa.int64())),  # of columns changed since, by the stream
+            pa.field("changed_at", _TIME),  # event time of the newest streamed change
         ]
     ),
     key=("item_id",),
@@ -134,12 +138,66 @@ REFUSED = TableContract(
     partition_by=("snapshot_id",),
 )
 
+CHANGES = TableContract(
+    name="changes",  # the archive of the topic vector-updates, from which the nightly fold reads
+    schema=pa.schema(
+        [
+            pa.field("partition", pa.int32(), nullable=False),
+            pa.field("offset", pa.int64(), nullable=False),
+            pa.field("origin_offset", pa.int64(), nullable=False),  # in catalogue-changes, same partition
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("version", pa.int64(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("event_time", _TIME, nullable=False),
+            pa.field("published_at", _TIME, nullable=False),
+            pa.field("state", pa.string(), nullable=False),  # ItemState.to_json
+            pa.field(
+                "vectors",
+                pa.list_(pa.struct([pa.field("space", pa.string()), pa.field("vector", pa.list_(pa.float32()))])),
+            ),
+        ]
+    ),
+    key=("partition", "offset"),
+    merge=MergeRule.APPEND,
+)
+
+FOLDS = TableContract(
+    name="folds",  # how far the archive has been folded into silver and embeddings
+    schema=pa.schema(
+        [
+            pa.field("at", _TIME, nullable=False),
+            pa.field("partition", pa.int32(), nullable=False),
+            pa.field("next_offset", pa.int64(), nullable=False),  # of vector-updates: all below is in the tables
+            pa.field("silver_version", pa.int64(), nullable=False),  # Delta versions from which on that holds
+            pa.field("embeddings_version", pa.int64(), nullable=False),
+        ]
+    ),
+    key=("at", "partition"),
+    merge=MergeRule.APPEND,
+)
+
+REPLAYS = TableContract(
+    name="replays",  # refused rows that were sent again
+    schema=pa.schema(
+        [
+            pa.field("snapshot_id", pa.string(), nullable=False),  # with row_number: the key in REFUSED
+            pa.field("row_number", pa.int64(), nullable=False),
+            pa.field("at", _TIME, nullable=False),
+            pa.field("actor", pa.string(), nullable=False),
+            pa.field("partition", pa.int32(), nullable=False),  # where it lies now in catalogue-changes
+            pa.field("offset", pa.int64(), nullable=False),
+        ]
+    ),
+    key=("snapshot_id", "row_number", "at"),
+    merge=MergeRule.APPEND,
+)
+
 LEDGER = TableContract(
     name="ledger",
     schema=pa.schema(
         [
             pa.field("at", _TIME, nullable=False),
-            pa.field("action", pa.string(), nullable=False),  # registered | gated | promoted | rolled_back
+            pa.field("action", pa.string(), nullable=False),  # registered | gated | promoted | rolled_back | asked
             pa.field("version", pa.string(), nullable=False),  # of the registered model lookalike-index
             pa.field("previous", pa.string()),  # what was live before, for a move of the pointer
             pa.field("actor", pa.string(), nullable=False),
