@@ -25,24 +25,21 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
+from comparison import SCORE_TOLERANCE, differences, doubled_changes, queries_for, rows_of
 from harness import Process, children_of, command, command_line, copy_home, server_ready, wait_until
 from traffic import open_traffic, pictures_needed, record
 
 from lookalike.contracts.change import Topic
 from lookalike.contracts.settings import Settings, load_settings
-from lookalike.contracts.tables import CHANGES, EMBEDDINGS, REFUSED, SILVER, TableContract
+from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER
 from lookalike.line.server_process import free_port
 from lookalike.storage.atomic import write_bytes
-from lookalike.storage.delta import DeltaTables
 from lookalike.storage.log.opening import open_log
 from lookalike.storage.log.port import Log, LogUnavailable, Message
 
 TARGETS = ("enrich", "archive", "supervisor", "server", "writer")
 SECONDS_PER_KILL = 12.0
-SCORE_TOLERANCE = 1e-5
 DRAIN_SECONDS = 300.0
-BOOKKEEPING = {"snapshot_id"}
-WORDS = ("red apple", "dog", "guitar", "pizza", "bicycle", "umbrella", "rocket", "tree", "fish", "clock")
 
 
 def write_log(home: Path, options: list[str], events: Path, progress: Path, rate: float) -> None:
@@ -194,66 +191,10 @@ def settings_of(home: Path, options: list[str]) -> Settings:
     return load_settings(home=home, **parse_assignments(options))
 
 
-def rows_of(settings: Settings, contract: TableContract) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Rows of a table by key, without bookkeeping that tells where a row came from."""
-    rows = DeltaTables(settings.tables_root).read(contract).to_pylist()
-    found = {tuple(row[name] for name in contract.key): row for row in rows}
-    if len(found) != len(rows):
-        raise SystemExit(f"{contract.name}: {len(rows) - len(found)} keys are doubled")
-    return {key: {name: row[name] for name in row if name not in BOOKKEEPING} for key, row in found.items()}
-
-
-def differences(calm: Settings, killed: Settings, contract: TableContract) -> list[str]:
-    """Rows that are not equal; vectors to SCORE_TOLERANCE, for a batch of other pictures rounds otherwise."""
-    left, right = rows_of(calm, contract), rows_of(killed, contract)
-    found = [f"{contract.name}: {key} only in one" for key in left.keys() ^ right.keys()]
-    for key in left.keys() & right.keys():
-        one, other = dict(left[key]), dict(right[key])
-        for name in ("vector", "l2_norm"):
-            if name in one and not np.allclose(one.pop(name), other.pop(name), atol=SCORE_TOLERANCE):
-                found.append(f"{contract.name}: {key} has another {name}")
-        if one != other:
-            found.append(f"{contract.name}: {key}: {[(n, one[n], other[n]) for n in one if one[n] != other[n]][:3]}")
-    return found
-
-
-def doubled_changes(settings: Settings) -> list[str]:
-    """Changes that the archive has more than once, or with a later state below an earlier one."""
-    rows = DeltaTables(settings.tables_root).read(
-        CHANGES, ["partition", "offset", "origin_offset", "item_id", "version"], order_by="partition, offset"
-    )
-    seen: dict[tuple[int, int], int] = {}
-    newest: dict[str, int] = {}
-    found = []
-    for row in rows.to_pylist():
-        origin = (row["partition"], row["origin_offset"])
-        if origin in seen:
-            found.append(f"change {origin} is archived at offsets {seen[origin]} and {row['offset']}")
-        seen[origin] = row["offset"]
-        if row["version"] < newest.get(row["item_id"], -1):
-            found.append(f"{row['item_id']} goes from version {newest[row['item_id']]} to {row['version']}")
-        newest[row["item_id"]] = row["version"]
-    return found
-
-
-def queries_for(events: Path, count: int) -> list[dict[str, Any]]:
-    """Words and filters over what changed."""
-    dice = random.Random(3)
-    queries = []
-    for number in range(count):
-        query: dict[str, Any] = {"parts": [{"text": f"{WORDS[number % len(WORDS)]} {dice.randrange(9)}"}], "k": 20}
-        if number % 3 == 1:
-            query["filters"] = [{"field": "price", "at_most": dice.randrange(20, 250)}]
-        if number % 3 == 2:
-            query["filters"] = [{"field": "tags", "any_of": [f"tag-{dice.randrange(50)}", "changed"]}]
-        queries.append(query)
-    return queries
-
-
 def compare(calm: Run, killed: Run, queries: int) -> list[str]:
     """Everything in which the two runs differ."""
     found = [f"a version went down: {each}" for each in killed.backwards[:5]]
-    asked = queries_for(calm.events, queries)
+    asked = queries_for(queries)
     for query, one, other in zip(asked, calm.answers(asked), killed.answers(asked), strict=True):
         same = [hit for hit, _ in one] == [hit for hit, _ in other]
         if not same or not np.allclose([s for _, s in one], [s for _, s in other], atol=SCORE_TOLERANCE):

@@ -81,7 +81,8 @@ def differ(one: SearchAnswer, other: SearchAnswer) -> str | None:
         if twin is None and hit.score > cut:
             return f"{hit.item_id} ({hit.score}) is in one only"
         if twin is not None and twin.product != hit.product:
-            return f"{hit.item_id}: {[(k, v, twin.product.get(k)) for k, v in hit.product.items() if twin.product.get(k) != v]}"
+            wrong = {name: (value, twin.product.get(name)) for name, value in hit.product.items()}
+            return f"{hit.item_id}: { ({name: pair for name, pair in wrong.items() if pair[0] != pair[1]}) }"
     return None
 
 
@@ -118,9 +119,10 @@ def compare(settings: Settings, version: str, count: int, seed: int) -> list[str
         for index, over in ((old_index, overlay), (new_index, None))
     ]
     print(
-        f"release {live.version}: {old_index.manifest.items:,} items and {count_replayed:,} updates; release {version}: "
-        f"{new_index.manifest.items:,} items, log offsets {new_index.manifest.log_offsets}", flush=True,
-    )  # fmt: skip
+        f"release {live.version}: {old_index.manifest.items:,} items and {count_replayed:,} updates; "
+        f"release {version}: {new_index.manifest.items:,} items, log offsets {new_index.manifest.log_offsets}",
+        flush=True,
+    )
     items = new_index.columns.select(["item_id", "title"]).to_pylist()
     found = []
     for query in queries(items, count, seed):
