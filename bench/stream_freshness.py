@@ -42,10 +42,11 @@ from harness import (
 from phases import Phase, histogram, missed, summary
 from traffic import Change, Expected, Traffic, open_traffic, pictures_needed, send
 
-from lookalike.contracts.change import Topic
+from lookalike.contracts.change import SCHEMA, Topic
 from lookalike.contracts.settings import Settings, load_settings
 from lookalike.line.server_process import free_port
 from lookalike.storage.log.opening import open_log
+from lookalike.storage.log.port import Message
 
 PROBES_PER_SECOND = 3.0
 PROBE_EVERY_SECONDS = 0.01
@@ -137,7 +138,17 @@ class Bench:
         self.server.start()
         wait_until("the server is ready", lambda: server_ready(self.url), 120)
         self.stream.start()
-        wait_until("both workers run", lambda: len(self.workers()) >= 2, 120)
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        first = {
+            "schema": SCHEMA,
+            "kind": "delete",
+            "item_id": "warm-up",
+            "version": 1,
+            "event_time": at,
+            "source": "bench",
+        }
+        self.log.append(Topic.CHANGES, [Message(b"warm-up", json.dumps(first).encode())])
+        wait_until("the first change is dealt with", lambda: self.lag() == 0, 180)
 
     def stop(self) -> dict[str, int]:
         """Stop both; exit codes."""

@@ -1,5 +1,6 @@
 """Entry point: reads the settings once, hands a Console to the verb, and turns known errors into plain messages."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lookalike import __version__
-from lookalike.cli import catalogue, encoder, releases, search, serve, steps
+from lookalike.cli import catalogue, changes, encoder, releases, search, serve, steps, stream
 from lookalike.cli.console import Console, set_up_logging
 from lookalike.contracts.errors import LookalikeError, SettingsError
 from lookalike.contracts.settings import load_settings
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(catalogue.app, name="catalogue")
-for module in (steps, releases, search, encoder, serve):
+for module in (steps, changes, stream, releases, search, encoder, serve):
     module.register(app)
 
 
@@ -37,10 +38,20 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not separator:
             raise SettingsError(f"--set {assignment}: write it as section.key=value, e.g. gate.min_recall_at_10=0.9")
         if dot:
-            overrides.setdefault(section, {})[name] = value
+            overrides.setdefault(section, {})[name] = _list_or_text(assignment, value)
         else:
             overrides[section] = value
     return overrides
+
+
+def _list_or_text(assignment: str, value: str) -> Any:
+    """Settings with several values or a table are given as JSON, as in environment variables."""
+    if not value.startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise SettingsError(f'--set {assignment}: not JSON ({error}); write several values as ["a", "b"]') from error
 
 
 @app.callback()
