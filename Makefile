@@ -9,10 +9,11 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 CHECK ?=
 PORT ?= 8080
+KAFKA_PORT ?= 9092
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 
-.PHONY: help env demo serve test check unit format chromium requirements clean
+.PHONY: help env demo serve kafka test check unit format chromium requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -39,6 +40,9 @@ demo: .venv/.line ## real pictures to a served, gated release; CHECK=1 searches,
 
 serve: .venv/.line ## serve the live release again
 	$(BIN)/lookalike serve --port $(PORT)
+
+kafka: .venv/.line ## a Kafka broker of one node on this machine, until Ctrl-C (KAFKA_PORT=9092)
+	$(BIN)/python -m lookalike.line.kafka_broker --port $(KAFKA_PORT)
 
 test: check chromium ## everything: checks, unit, integration and end-to-end tests (what CI runs)
 	$(BIN)/pytest -m "slow"

@@ -41,10 +41,12 @@ def build(
     target: Path,
     progress: Progress,
     recipe: str | None = None,
+    log_offsets: dict[str, int] | None = None,
 ) -> Manifest:
     """Build the index of `space` from the newest table versions into the new directory `target`.
 
-    `recipe` overrides `settings.index.recipe`; "auto" chooses by budget. Raises NotFound (table, recipe),
+    `recipe` overrides `settings.index.recipe`; "auto" chooses by budget. `log_offsets`: how far of the update log the
+    tables reach, by partition. Raises NotFound (table, recipe),
     SpaceMismatch, BadVectors, SettingsError (no recipe fits), LookalikeError (too few items, target exists).
     """
     started = time.monotonic()
@@ -62,6 +64,7 @@ def build(
             chosen_because=because,
             items=len(gathered.vectors),
             table_versions=versions,
+            log_offsets=log_offsets or {},
             files={name: record(folder / name) for name in (INDEX_NAME, ITEMS_NAME)},
             build={"coverage": gathered.coverage},
         )

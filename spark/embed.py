@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
-from lookalike.contracts.tables import BRONZE, EMBEDDINGS, REFUSED, SILVER
+from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER
 from lookalike.storage.delta import DeltaTables
 from spark import tables
+from spark.embed_refusals import STILL_REFUSED, refuse
 from spark.embed_rows import EMBEDDED, EmbedJob, EncoderSource, embedder, open_checked, open_from_models
 from spark.session import gpu_profile
 
@@ -65,8 +66,8 @@ def pending(settings: Settings, space: EmbeddingSpace) -> int:
         SELECT count(*) AS n FROM silver AS s
         LEFT ANTI JOIN (SELECT item_id, content_hash FROM embeddings WHERE space = '{space.fingerprint}') AS e
             ON e.item_id = s.item_id AND e.content_hash = s.content_hash
-        LEFT ANTI JOIN (SELECT item_id, snapshot_id FROM refused WHERE reason LIKE 'picture_%') AS r
-            ON r.item_id = s.item_id AND r.snapshot_id = s.snapshot_id
+        LEFT ANTI JOIN (SELECT item_id, snapshot_id, payload FROM refused WHERE reason LIKE 'picture_%') AS r
+            ON r.item_id = s.item_id AND r.snapshot_id = s.snapshot_id AND ({STILL_REFUSED})
         WHERE NOT s.deleted"""
     return int(DeltaTables(settings.tables_root).query(sql, SILVER, EMBEDDINGS, REFUSED)["n"][0].as_py())
 
@@ -153,7 +154,8 @@ class _Run:
         from pyspark.sql import functions as F
 
         silver = tables.read_table(self.session, self.settings, SILVER)
-        columns = ("item_id", "version", "content_hash", "image_path", "snapshot_id")
+        base = F.coalesce("base_version", "version").alias("base_version")
+        columns = ("item_id", "version", base, "content_hash", "image_path", "snapshot_id")
         return silver.where(~F.col("deleted")).select(*columns)
 
     def _vectors(self) -> "DataFrame":
@@ -217,7 +219,9 @@ class _Run:
         try:
             if refused < count:
                 self._merge(items.join(embedded.where(F.col("reason").isNull()), "content_hash", "inner"))
-            return self._refuse(items, embedded.where(F.col("reason").isNotNull())) if refused else 0
+            failed = embedded.where(F.col("reason").isNotNull()).select("content_hash", "reason", "detail")
+            lost = items.join(failed, "content_hash", "inner")
+            return refuse(self.session, self.settings, lost, self.space.fingerprint) if refused else 0
         finally:
             embedded.unpersist()
 
@@ -240,30 +244,7 @@ class _Run:
             "l2_norm",
         )
         pinned = f"t.space = '{self.space.fingerprint}'"
-        tables.merge(self.session, self.settings, EMBEDDINGS, whole, pinned_to=pinned)
-
-    def _refuse(self, items: "DataFrame", failed: "DataFrame") -> int:
-        """Append to REFUSED the received rows of the items whose picture failed, once per row; returns the items."""
-        from pyspark.sql import functions as F
-
-        lost = items.join(failed.select("content_hash", "reason", "detail"), "content_hash", "inner").persist()
-        bronze = tables.read_table(self.session, self.settings, BRONZE).select(
-            "snapshot_id",
-            "row_number",
-            "source",
-            "payload",
-            F.get_json_object("payload", "$.item_id").alias("item_id"),
-            F.get_json_object("payload", "$.version").try_cast("bigint").alias("version"),
-        )
-        rows = lost.join(bronze, ["snapshot_id", "item_id", "version"], "inner").dropDuplicates(["item_id"])
-        there = tables.read_table(self.session, self.settings, REFUSED).select(*REFUSED.key)
-        new = rows.join(there, list(REFUSED.key), "left_anti").withColumn("refused_at", F.current_timestamp())
-        count = lost.count()
-        if new.count():
-            marker = f"embed:{self.space.fingerprint}:{time.time_ns()}"
-            tables.append_once(new, self.settings, REFUSED, marker)
-        lost.unpersist()
-        return count
+        tables.merge(self.session, self.settings, EMBEDDINGS, whole, pinned)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """Snapshot → BRONZE → SILVER, with every refused row kept and its reason said.
 
 Each of the three writes is idempotent, and the last one (REFUSED, written even when empty) marks the snapshot as done:
-a job killed anywhere and run again gives the same tables. Rows whose version SILVER has already are left out before
-their pictures are read.
+a job killed anywhere and run again gives the same tables. A row is whole: it goes up against every register of its item
+(`contracts.item_state`), so a price that the stream set at a higher version stays while the title is taken. Rows that
+SILVER has had already are left out before their pictures are read.
 
 Withdrawal: items of the same source that a *complete* snapshot does not name are marked `deleted`, and come back when
-a later snapshot names them again. A snapshot that arrives after a newer one of its source only adds and updates; it
-withdraws nothing. A snapshot that lost half its rows therefore empties half the table here; the gate's bar on lost
-rows stops that release, and the versions of the table before it are still there.
+a later snapshot names them again. What the stream changed after the snapshot was made is left. A snapshot that
+arrives after a newer one of its source only adds and updates; it withdraws nothing. A snapshot that lost half its rows
+therefore empties half the table here; the gate's bar on lost rows stops that release, and the versions of the table
+before it are still there.
 """
 
 import time
@@ -20,13 +22,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from lookalike.catalogue.snapshot import Snapshot, read_snapshot
+from lookalike.contracts.item_state import DELETED
 from lookalike.contracts.product import RefusalReason
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import BRONZE, REFUSED, SILVER
 from lookalike.storage.delta import DeltaTables
-from spark import tables
+from spark import registers, tables
 from spark.intake_rows import INSPECTED, PARSED, Arrival, inspector, parser
+from spark.tombstones import with_tombstones
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -136,7 +140,8 @@ class _Run:
         taken = inspected.where(F.col("reason").isNull()).count()
         advance(candidates)
         if taken:
-            self._merge_silver(inspected.where(F.col("reason").isNull()))
+            rows = with_tombstones(self.session, self.settings, inspected.where(F.col("reason").isNull()))
+            registers.merge_states(self.session, self.settings, rows, back=self._is_newest())
         withdrawn = self._withdraw(parsed)
         refused = self._keep(self._refused(parsed, inspected))
         reasons = {row["reason"]: row["count"] for row in refused.groupBy("reason").count().collect()}
@@ -175,15 +180,19 @@ class _Run:
 
     def _current(self) -> "DataFrame":
         silver = tables.read_table(self.session, self.settings, SILVER)
-        return silver.selectExpr("item_id", "version AS current_version", "deleted AS current_deleted")
+        return silver.alias("t").selectExpr(
+            "item_id",
+            f"{registers.base_version('t')} AS current_version",
+            f"CASE WHEN deleted THEN {registers.version_of('t', DELETED)} END AS deleted_version",
+        )
 
     def _is_news(self) -> "Column":
-        """A row that changes SILVER: a new item, a higher version, or a withdrawn item that is back."""
+        """A row that changes SILVER: a new item, a newer whole row, or a withdrawn item that is back."""
         from pyspark.sql import functions as F
 
         news = F.col("current_version").isNull() | (F.col("version") > F.col("current_version"))
         if self._is_newest():
-            news = news | (F.col("current_deleted") & (F.col("version") == F.col("current_version")))
+            news = news | F.col("version").eqNullSafe(F.col("deleted_version"))
         return news
 
     def _inspected(self, changed: "DataFrame", candidates: int) -> "DataFrame":
@@ -191,12 +200,6 @@ class _Run:
 
         tasks = max(self.session.sparkContext.defaultParallelism, -(-candidates // PICTURES_PER_TASK))
         return changed.repartition(tasks).mapInArrow(inspector(self.arrival), from_arrow_schema(INSPECTED))
-
-    def _merge_silver(self, rows: "DataFrame") -> None:
-        shards = sorted(row["shard"] for row in rows.select("shard").distinct().collect())
-        back = "t.deleted AND s.version = t.version" if self._is_newest() else ""
-        pinned = f"t.shard IN ({', '.join(map(str, shards))})"
-        tables.merge(self.session, self.settings, SILVER, rows, also=back, pinned_to=pinned)
 
     def _is_newest(self) -> bool:
         """Whether no other snapshot of this source in BRONZE is younger."""
@@ -212,7 +215,9 @@ class _Run:
         if not self.snapshot.complete or not self._is_newest():
             return 0
         silver = tables.read_table(self.session, self.settings, SILVER)
-        mine = silver.where((F.col("source") == self.snapshot.source) & ~F.col("deleted"))
+        made = F.lit(datetime.fromisoformat(self.snapshot.created_at))
+        older = F.col("changed_at").isNull() | (F.col("changed_at") < made)
+        mine = silver.where((F.col("source") == self.snapshot.source) & ~F.col("deleted") & older)
         named = parsed.where(F.col("item_id").isNotNull()).select("item_id").distinct()
         absent = self._keep(mine.join(named, "item_id", "left_anti").select("shard", "item_id"))
         count = absent.count()

@@ -5,7 +5,6 @@ alone; `inspect_rows` also reads and decodes the picture, in a bounded pool of t
 `lookalike.catalogue`. They live in a module of their own, since Spark pickles functions of modules by reference.
 """
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,11 +66,6 @@ def inspect_rows(arrival: Arrival, batches: Iterable[pa.RecordBatch]) -> Iterato
                 yield pa.RecordBatch.from_pylist(list(rows), schema=INSPECTED)
 
 
-def shard_of(item_id: str, shards: int) -> int:
-    """Partition of SILVER: crc32 of the id modulo `shards`; the same in every engine."""
-    return zlib.crc32(item_id.encode()) % shards
-
-
 def parser(arrival: Arrival) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """`parse_rows` for one snapshot, as mapInArrow takes it."""
     return partial(parse_rows, arrival)
@@ -107,6 +101,7 @@ def _refused(row: dict[str, Any], refusal: Refusal) -> dict[str, Any]:
 
 def _inspected(arrival: Arrival, row: dict[str, Any]) -> dict[str, Any]:
     from lookalike.catalogue.intake import inspect_picture, read_picture
+    from lookalike.catalogue.silver_rows import shard_of
 
     product = _product(arrival, row)
     if isinstance(product, Refusal):
@@ -125,5 +120,6 @@ def _inspected(arrival: Arrival, row: dict[str, Any]) -> dict[str, Any]:
         "snapshot_id": arrival.snapshot_id,
         "deleted": False,
         "shard": shard_of(product.item_id, arrival.shards),
+        "base_version": product.version,
         "row_number": row["row_number"],
     }

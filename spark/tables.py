@@ -1,11 +1,12 @@
 """The Delta tables as Spark makes and merges them, all derived from `lookalike.contracts.tables`.
 
 CHECK constraints are given as table properties at creation: one commit instead of one scan per constraint, and
-there is no moment in which the table exists without them.
+there is no moment in which the table exists without them. SILVER's own MERGE is in `spark.registers`.
 """
 
 from typing import TYPE_CHECKING
 
+from lookalike.contracts.errors import CorruptArtifact
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import BRONZE, EMBEDDINGS, REFUSED, SILVER, MergeRule, TableContract
 from lookalike.storage.delta import DeltaTables
@@ -31,12 +32,13 @@ def spark_schema(contract: TableContract) -> "StructType":
 
 
 def ensure_tables(session: "SparkSession", settings: Settings) -> None:
-    """Create the tables that do not exist yet. Existing ones are left as they are."""
+    """Create the tables that do not exist yet; tables from before a column was added get it, empty."""
     from delta.tables import DeltaTable
 
     known = DeltaTables(settings.tables_root)
     for contract in SPARK_TABLES:
         if known.exists(contract.name):
+            _add_columns(session, known, contract)
             continue
         builder = DeltaTable.createIfNotExists(session).location(known.uri(contract.name))
         builder = builder.addColumns(spark_schema(contract))
@@ -45,6 +47,21 @@ def ensure_tables(session: "SparkSession", settings: Settings) -> None:
         for key, value in table_properties(contract).items():
             builder = builder.property(key, value)
         builder.execute()
+
+
+def _add_columns(session: "SparkSession", known: DeltaTables, contract: TableContract) -> None:
+    """One commit, or none. Raises CorruptArtifact when a column is missing that may not be empty."""
+    there = set(known.columns(contract.name))
+    absent = [column for column in spark_schema(contract).fields if column.name not in there]
+    required = [column.name for column in absent if not column.nullable]
+    if required:
+        raise CorruptArtifact(
+            f"the table at {known.uri(contract.name)} lacks {', '.join(required)}: it is no {contract.name} table of "
+            "Lookalike; move it away or set tables.root to another place"
+        )
+    if absent:
+        added = ", ".join(f"`{column.name}` {column.dataType.simpleString()}" for column in absent)
+        session.sql(f"ALTER TABLE delta.`{known.uri(contract.name)}` ADD COLUMNS ({added})")
 
 
 def table_properties(contract: TableContract) -> dict[str, str]:
@@ -83,31 +100,28 @@ def append_once(rows: "DataFrame", settings: Settings, contract: TableContract, 
 def update_condition(contract: TableContract) -> str:
     """SQL over `t` (there) and `s` (new): when a matched row is replaced, from the contract's merge rule."""
     match contract.merge:
-        case MergeRule.LATEST_VERSION:
-            return "s.version > t.version"
         case MergeRule.REPLACE_CONTENT:
             return "s.content_hash <> t.content_hash"
+        case MergeRule.LATEST_VERSION:
+            raise ValueError(f"{contract.name} is merged column by column: spark.registers")
         case MergeRule.APPEND:
             raise ValueError(f"{contract.name} is a history: rows are appended, never merged")
 
 
 def merge(
-    session: "SparkSession", settings: Settings, contract: TableContract, rows: "DataFrame", *, also: str = "",
-    pinned_to: str = "",
-) -> None:  # fmt: skip
+    session: "SparkSession", settings: Settings, contract: TableContract, rows: "DataFrame", pinned_to: str
+) -> None:
     """Idempotent upsert of `rows` (unique by key) by the contract's rule.
 
     `pinned_to` is a condition over `t` with literal partition values: the MERGE then reads only those partitions and
-    does not conflict with writers of others. `also` widens the update condition.
+    does not conflict with writers of others.
     """
     on = [f"t.{column} = s.{column}" for column in (*contract.partition_by, *contract.key)]
-    condition = " AND ".join(dict.fromkeys([pinned_to, *on] if pinned_to else on))
-    replaced = f"({update_condition(contract)}) OR ({also})" if also else update_condition(contract)
     (
         open_table(session, settings, contract)
         .alias("t")
-        .merge(rows.select(*contract.schema.names).alias("s"), condition)
-        .whenMatchedUpdateAll(condition=replaced)
+        .merge(rows.select(*contract.schema.names).alias("s"), " AND ".join(dict.fromkeys([pinned_to, *on])))
+        .whenMatchedUpdateAll(condition=update_condition(contract))
         .whenNotMatchedInsertAll()
         .execute()
     )

@@ -6,6 +6,7 @@ before anything large is decoded. Every refusal is a value with its reason, neve
 
 import hashlib
 import io
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from lookalike.contracts.query import Box
 from lookalike.contracts.settings import IntakeSettings
 
 _CHUNK = 2**18
+_FIRST_PAUSE_SECONDS = 0.25
 _WHITE = (255, 255, 255, 255)
-# What Pillow raises on a broken file: OSError for truncation, the others from its format parsers.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
+_BROKEN = Exception
+"""What Pillow's many format parsers raise on a broken file: nearly anything."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,52 @@ class PictureInfo:
     content_hash: str  # sha256 of the bytes
 
 
-def read_picture(image_path: str, pictures_root: Path | str, limits: IntakeSettings) -> bytes | Refusal:
+def read_picture(
+    image_path: str,
+    pictures_root: Path | str,
+    limits: IntakeSettings,
+    tries: int | None = None,
+    timeout: float | None = None,
+) -> bytes | Refusal:
     """Bytes of a picture: a path below `pictures_root`, an absolute path, or a file://, http(s)://, s3://, gs:// URI.
 
-    A relative path may not leave the store. Never reads more than the allowed bytes.
+    A relative path may not leave the store; http(s) reaches public addresses and `limits.private_networks` only. Never
+    reads more than the allowed bytes. A fault that may pass (PICTURE_UNAVAILABLE) is met by up to `tries` tries with a
+    growing pause; each http(s) try ends after `timeout` seconds. Defaults: those of `limits`.
     """
+    tries = limits.fetch_tries if tries is None else tries
+    timeout = limits.fetch_timeout_seconds if timeout is None else timeout
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        found = _read_once(image_path, Path(pictures_root), limits, timeout)
+        tries -= 1
+        passing = isinstance(found, Refusal) and found.reason is RefusalReason.PICTURE_UNAVAILABLE
+        if not passing or tries < 1:
+            return found
+        time.sleep(pause)
+        pause *= 2
+
+
+def _read_once(image_path: str, root: Path, limits: IntakeSettings, timeout: float) -> bytes | Refusal:
+    scheme = image_path.partition("://")[0].lower() if "://" in image_path else ""
+    reason = RefusalReason.PICTURE_MISSING
     try:
-        with _open(image_path, Path(pictures_root), limits) as stream:
+        if scheme in ("http", "https"):
+            from lookalike.catalogue.fetch import fetch
+
+            return fetch(image_path, limits, timeout)
+        with _open(image_path, scheme, root) as stream:
             return _read_limited(stream, image_path, limits)
     except FileNotFoundError:
-        return Refusal(RefusalReason.PICTURE_MISSING, f"there is no picture at {image_path}")
+        return Refusal(reason, f"there is no picture at {image_path}")
     except ImportError as error:
         return Refusal(
-            RefusalReason.PICTURE_MISSING,
-            f"{image_path} needs a package that is not installed ({error.name}): pip install 'lookalike[cloud]'",
+            reason, f"{image_path} needs a package that is not installed ({error.name}): pip install 'lookalike[cloud]'"
         )
     except Exception as error:  # stores raise their own classes; one picture must not end the job
-        return Refusal(RefusalReason.PICTURE_MISSING, f"{image_path} cannot be read: {type(error).__name__}: {error}")
+        if scheme not in ("", "file") and not isinstance(error, PermissionError | ValueError):
+            reason = RefusalReason.PICTURE_UNAVAILABLE  # a store in the network that does not answer as it should
+        return Refusal(reason, f"{image_path} cannot be read: {type(error).__name__}: {error}")
 
 
 def inspect_picture(data: bytes, limits: IntakeSettings) -> PictureInfo | Refusal:
@@ -140,8 +171,7 @@ def _unknown_bytes(data: bytes, allowed: str) -> Refusal:
     return Refusal(RefusalReason.PICTURE_FORMAT, f"the bytes are not a picture of an allowed format: {allowed}")
 
 
-def _open(image_path: str, root: Path, limits: IntakeSettings) -> IO[bytes]:
-    scheme = urlsplit(image_path).scheme if "://" in image_path else ""
+def _open(image_path: str, scheme: str, root: Path) -> IO[bytes]:
     if scheme == "":
         path = Path(image_path)
         if not path.is_absolute():
@@ -151,12 +181,6 @@ def _open(image_path: str, root: Path, limits: IntakeSettings) -> IO[bytes]:
         return path.open("rb")
     if scheme == "file":
         return Path(unquote(urlsplit(image_path).path)).open("rb")
-    if scheme in ("http", "https"):
-        import urllib.request
-
-        request = urllib.request.Request(image_path, headers={"User-Agent": "lookalike"})
-        answer: IO[bytes] = urllib.request.urlopen(request, timeout=limits.fetch_timeout_seconds)
-        return answer
     import fsspec
 
     remote: IO[bytes] = fsspec.open(image_path, "rb").open()

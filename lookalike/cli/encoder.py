@@ -1,4 +1,4 @@
-"""The encoder's verbs: train one, evaluate one."""
+"""The encoder's verbs: train one, evaluate one, announce one that is to come."""
 
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +48,34 @@ def evaluate(
     )
 
 
+encoder_app = typer.Typer(help="The encoder of a release to come.", no_args_is_help=True)
+
+
+@encoder_app.command()
+def announce(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(help="folder, hub id, or lookalike-mini")],
+) -> None:
+    """Let the stream write this encoder's vectors too, ahead of the first release that is built with it."""
+    from lookalike.line.incoming_encoder import announce as run
+
+    console: Console = context.obj
+    done = run(console.settings, path)
+    console.done(f"incoming: {done.encoder}, space {done.space}, kept in {done.folder}", done)
+
+
+@encoder_app.command()
+def withdraw(context: typer.Context) -> None:
+    """Take the announcement back; the stream stops to write its vectors."""
+    from lookalike.line.incoming_encoder import withdraw as run
+
+    console: Console = context.obj
+    folder = run(console.settings)
+    console.done(f"no longer incoming: {folder}", {"folder": folder})
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs to the application."""
     for verb in (train, evaluate):
         app.command()(verb)
+    app.add_typer(encoder_app, name="encoder")

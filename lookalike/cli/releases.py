@@ -39,7 +39,7 @@ def releases(
     console: Console = context.obj
     settings = console.settings
     if at is not None:
-        entry = live_at(settings, _parse_time(at))
+        entry = live_at(settings, parse_time(at))
         if entry is None:
             console.done(f"nothing was live at {at}", None)
             return
@@ -74,7 +74,8 @@ def status(context: typer.Context) -> None:
     console.done(report.line, report)
 
 
-def _parse_time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
+    """An option's time with its zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

@@ -1,5 +1,6 @@
-"""The arrows of the straight line as verbs: ingest, embed, build, gate."""
+"""The arrows of the straight line as verbs: ingest, fold, embed, build, gate."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,8 +13,12 @@ EXIT_CHECK_FAILED = 1
 def ingest(
     context: typer.Context,
     snapshot: Annotated[str | None, typer.Argument(help="folder or id; default: the newest")] = None,
+    changes: Annotated[Path | None, typer.Option(help="instead: recorded changes, JSON Lines")] = None,
 ) -> None:
     """Snapshot into bronze and silver; refused rows are kept with their reason."""
+    if changes is not None:
+        _ingest_changes(context, snapshot, changes)
+        return
     from lookalike.line.ingest import ingest as run
     from lookalike.line.snapshots import find_snapshot
 
@@ -31,6 +36,25 @@ def ingest(
     )
 
 
+def _ingest_changes(context: typer.Context, snapshot: str | None, records: Path) -> None:
+    from lookalike.line.ingest import ingest_changes as run
+
+    if snapshot is not None:
+        raise typer.BadParameter("name a snapshot or --changes, not both")
+    console: Console = context.obj
+    report = run(console.settings, records, console.progress)
+    if report is None:
+        console.done(f"ingested nothing: {records} is in the tables already", {"records": str(records), "taken": 0})
+        return
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in report.refused.items()) or "none"
+    console.done(
+        f"ingested {records}: {report.received:,} changes received, {report.taken:,} taken, {report.items:,} items "
+        f"changed, {report.repeated:,} repeated, {report.overtaken:,} overtaken, refused: {refused} "
+        f"({report.seconds:.1f} s)",
+        report,
+    )
+
+
 def embed(context: typer.Context) -> None:
     """Vectors for what changed, in the configured encoder's space."""
     from lookalike.line.embed import embed as run
@@ -43,6 +67,22 @@ def embed(context: typer.Context) -> None:
     console.done(
         f"embedded {report.embedded:,} items, reused {report.reused:,}, unchanged {report.unchanged:,}, "
         f"refused {report.refused:,} ({report.seconds:.1f} s, {report.pictures_per_second:.0f} pictures/s)",
+        report,
+    )
+
+
+def fold(context: typer.Context) -> None:
+    """The stream's changes into silver and embeddings: what the nightly build then starts from."""
+    from lookalike.line.fold import fold as run
+
+    console: Console = context.obj
+    report = run(console.settings, console.progress)
+    if report is None:
+        console.done("folded 0 changes: all that the stream archived is in the tables already", {"changes": 0})
+        return
+    console.done(
+        f"folded {report.changes:,} changes of {report.items:,} items: {report.taken:,} items and {report.vectors:,} "
+        f"vectors were new, {report.vectors_left:,} vectors left to `lookalike embed` ({report.seconds:.1f} s)",
         report,
     )
 
@@ -83,5 +123,5 @@ def gate(
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the application."""
-    for verb in (ingest, embed, build, gate):
+    for verb in (ingest, fold, embed, build, gate):
         app.command()(verb)

@@ -2,9 +2,10 @@
 
 A change carries one version, but touches one column (a price) or all (an upsert). So each column is a register with
 the version that last set it, and of two writes to one register the higher version wins. Applying changes and merging
-states is then commutative, associative and idempotent: late, repeated and replayed changes are harmless, and a
-nightly snapshot and the stream cannot undo each other (a state-based LWW map: Shapiro et al., "A comprehensive study
-of Convergent and Commutative Replicated Data Types", INRIA RR-7506, 2011).
+states is then commutative, associative and idempotent as long as an item's versions are distinct (of two values of
+one version the one that came first stays): late, repeated and replayed changes are harmless, and a nightly snapshot
+and the stream cannot undo each other (a state-based LWW map: Shapiro et al., "A comprehensive study of Convergent and
+Commutative Replicated Data Types", INRIA RR-7506, 2011).
 
 The picture's columns are one register: a path of one version never meets a content hash of another.
 """
@@ -35,16 +36,18 @@ class Outcome(StrEnum):
     """What applying a change did."""
 
     CHANGED = "changed"
-    REPEATED = "repeated"  # every register that it touches has exactly its version: the same change again
-    BEHIND = "behind"  # every register that it touches has its version or a higher one
+    REPEATED = "repeated"  # a register that it touches has exactly its version: the same change again
+    BEHIND = "behind"  # every register that it touches has a higher version
 
 
 @dataclass(frozen=True)
 class ItemState:
-    """Immutable. `columns` has all of STATE_COLUMNS (None or empty where absent), or is empty for a bare tombstone.
+    """Immutable. `columns` has all of STATE_COLUMNS (None or empty where absent) once a whole row has described the
+    item; before that, as for a bare tombstone, it is empty or has the columns that were set.
 
     `base_version` is the version of the last whole row; `column_versions` has the registers set since, by name, each
-    higher than `base_version`. `changed_at` is the event time of the newest change, None for a row of a snapshot.
+    higher than `base_version`. `changed_at` is the event time of the change of the highest version, None when that is
+    a row of a snapshot; it follows the version, since a change that is behind must leave no trace.
     """
 
     item_id: str
@@ -62,7 +65,7 @@ class ItemState:
     @property
     def described(self) -> bool:
         """Whether the item's columns are known; not so for the tombstone of an unknown item."""
-        return bool(self.columns)
+        return self.base_version > UNSEEN
 
     @property
     def content_hash(self) -> str | None:
@@ -105,8 +108,9 @@ class ItemState:
                 names = PICTURE_COLUMNS if register == PICTURE else (register,)
                 source = winner if winner.columns else (other if other.columns else self)
                 columns |= {name: source.columns[name] for name in names if name in source.columns}
-        times = [at for at in (self.changed_at, other.changed_at) if at is not None]
-        return ItemState(self.item_id, base, columns, versions, deleted, max(times, default=None))
+        return ItemState(
+            self.item_id, base, columns, versions, deleted, self._changed_at(other.version, other.changed_at)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -132,17 +136,22 @@ class ItemState:
         """Canonical: equal states give equal text."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
+    def _changed_at(self, version: int, at: datetime | None) -> datetime | None:
+        if version != self.version:
+            return at if version > self.version else self.changed_at
+        return max((time for time in (at, self.changed_at) if time is not None), default=None)
+
     def _set(
         self, writes: Mapping[str, tuple[str | None, Any]], version: int, at: datetime
     ) -> "tuple[ItemState, Outcome]":
         newer = {register: write for register, write in writes.items() if version > self.version_of(register)}
         if not newer:
-            same = all(self.version_of(register) == version for register in writes)
+            same = any(self.version_of(register) == version for register in writes)
             return self, Outcome.REPEATED if same else Outcome.BEHIND
         columns = dict(self.columns) | {column: value for column, value in newer.values() if column is not None}
         deleted = newer[DELETED][1] if DELETED in newer else self.deleted
         versions = dict(self.column_versions) | dict.fromkeys(newer, version)
-        changed_at = at if self.changed_at is None else max(at, self.changed_at)
+        changed_at = self._changed_at(version, at)
         return ItemState(self.item_id, self.base_version, columns, versions, deleted, changed_at), Outcome.CHANGED
 
 

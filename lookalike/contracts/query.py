@@ -95,4 +95,5 @@ class SearchAnswer(_Frozen):
     next_cursor: str | None = None
     plan: Literal["index", "exact"]
     matching: int = Field(description="items that pass the filters")
+    fresh: int = Field(default=0, description="hits that changed since the release was built")
     took_ms: dict[str, float] = Field(description="milliseconds by stage: encode, search, enrich, total")

@@ -4,12 +4,13 @@ Sources, later wins: the defaults below (written only here), `lookalike.toml` in
 named by LOOKALIKE_CONFIG), environment variables LOOKALIKE_SECTION__KEY, and values given on the command line.
 """
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from lookalike.contracts.errors import SettingsError
@@ -40,6 +41,13 @@ class IntakeSettings(_Section):
         default=(), description="networks such as 10.0.0.0/8 that pictures may be fetched from; else public ones only"
     )
     max_event_bytes: int = Field(default=2**20, ge=1_024, description="of one change as received")
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network, strict=False)
+        return value
 
 
 class TableSettings(_Section):

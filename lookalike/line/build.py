@@ -1,7 +1,8 @@
 """EMBEDDINGS → index candidate: a sealed index from pinned table versions, registered in MLflow as `candidate`.
 
 When a release with the same tables, space and recipe exists already, that one is the candidate again: a night without
-changes builds nothing.
+changes builds nothing. A fold that changed no table only moves the watermark, which does not make another release:
+servers replay a little more, and replaying twice is harmless.
 """
 
 import time
@@ -15,6 +16,7 @@ from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.line.actor import current_actor
+from lookalike.line.watermark import log_offsets
 from lookalike.releases.registry import Registry
 from lookalike.releases.release import Release
 from lookalike.storage.delta import DeltaTables
@@ -44,24 +46,26 @@ def build(settings: Settings, progress: Progress, recipe: str | None = None) -> 
     space = open_encoder(settings.encoder.path, device="cpu", threads=1).space
     tables = DeltaTables(settings.tables_root)
     registry = Registry(settings)
-    existing = _same_inputs(registry, tables, space, recipe or settings.index.recipe)
+    versions = {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)}
+    existing = _same_inputs(registry, versions, space, recipe or settings.index.recipe)
     if existing is not None:
         registry.set_candidate(existing.version)
         return _report(existing.version, existing.index_dir, True, started)
     target = settings.releases_root / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{space.fingerprint}"
-    build_index(settings, space, tables, target, progress, recipe)
+    # Read before the build pins its versions, which are these or newer: the watermark then never promises too much.
+    offsets = log_offsets(settings, versions[SILVER.name], versions[EMBEDDINGS.name])
+    build_index(settings, space, tables, target, progress, recipe, offsets)
     release = registry.register(target, encoder_directory(settings.encoder.path), current_actor())
     return _report(release.version, target, False, started)
 
 
-def _same_inputs(registry: Registry, tables: DeltaTables, space: EmbeddingSpace, recipe: str) -> Release | None:
-    wanted = {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)}
+def _same_inputs(registry: Registry, versions: dict[str, int], space: EmbeddingSpace, recipe: str) -> Release | None:
     for release in registry.releases():
         if not (release.index_dir / "manifest.json").is_file():
             continue
         manifest = Manifest.read(release.index_dir)
         same_recipe = recipe in {manifest.recipe.name, "auto"}
-        if manifest.table_versions == wanted and manifest.space == space and same_recipe:
+        if manifest.table_versions == versions and manifest.space == space and same_recipe:
             return release
     return None
 

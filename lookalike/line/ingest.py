@@ -1,4 +1,4 @@
-"""Snapshot → BRONZE → SILVER, with the refused rows kept. Spark starts only when there is something to do."""
+"""Snapshot, or recorded changes, → SILVER, with the refused kept. Spark starts only when there is something to do."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 
 if TYPE_CHECKING:
+    from spark.changes import ChangesReport
     from spark.ingest import IngestReport
 
 
@@ -19,3 +20,14 @@ def ingest(settings: Settings, snapshot: Path, progress: Progress) -> "IngestRep
     if is_done(settings, snapshot):
         return None
     return run(start(settings, "lookalike-ingest"), settings, snapshot, progress)
+
+
+def ingest_changes(settings: Settings, records: Path, progress: Progress) -> "ChangesReport | None":
+    """Apply a file of recorded changes (its format: `spark.changes`); None when the tables have taken it already."""
+    from spark.changes import ingest_changes as run
+    from spark.changes import is_done
+    from spark.session import start
+
+    if is_done(settings, records):
+        return None
+    return run(start(settings, "lookalike-ingest"), settings, records, progress)

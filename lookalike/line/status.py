@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER, TableContract
+from lookalike.line.reports import server_rows
 from lookalike.line.snapshots import all_snapshots
 from lookalike.releases.registry import Registry
 from lookalike.releases.release import Alias
@@ -23,6 +25,21 @@ def _table_row(tables: DeltaTables, contract: TableContract, where: str | None =
         return contract.name, "no table yet"
     rows = tables.count(contract, where)
     return contract.name, f"{rows:,} rows, Delta version {tables.version(contract.name)}"
+
+
+def _stream_rows(settings: Settings, registry: Registry) -> list[tuple[str, str]]:
+    rows = []
+    incoming, asked = registry.incoming_encoder(), registry.asked()
+    if incoming is not None:
+        rows.append(("incoming encoder", incoming.name))
+    if asked is not None:
+        reason = asked.evidence.get("reason", "")
+        rows.append(("release asked for", f"{asked.at:%Y-%m-%d %H:%M:%S} UTC by {asked.actor}: {reason}"))
+    try:
+        rows += server_rows(settings)
+    except LookalikeError as error:
+        rows.append(("servers", f"not known: {error}"))
+    return rows
 
 
 def status(settings: Settings) -> Status:
@@ -49,5 +66,6 @@ def status(settings: Settings) -> Status:
         (alias.value, f"release {release.version}, {release.items:,} items" if release else "none")
         for alias, release in aliases.items()
     ]
+    rows += _stream_rows(settings, registry)
     live = aliases[Alias.LIVE]
     return Status(tuple(rows), f"live: {live.version if live else 'none'}; vectors missing: {due:,}")

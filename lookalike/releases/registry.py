@@ -6,45 +6,38 @@ leaves the intent, and the next move finishes it before doing its own; servers l
 machine are serialised by a lock file; over several machines the last one wins and the ledger has all of them.
 """
 
-import fcntl
-import json
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lookalike.contracts.errors import CorruptArtifact, LookalikeError, NotFound, NotPromotable
+from lookalike.contracts.errors import CorruptArtifact, NotFound, NotPromotable
 from lookalike.contracts.settings import Settings
+from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.verdict import Verdict
 from lookalike.releases.encoder_store import keep_encoder
 from lookalike.releases.ledger import Ledger
+from lookalike.releases.mlflow_models import ABSENT, ABSENT_ALIAS, MlflowModels
+from lookalike.releases.model_tags import asked_from_json, asked_json, intent_from_json, intent_json
 from lookalike.releases.proof import read_manifest, require_proof
 from lookalike.releases.release import Action, Alias, LedgerEntry, Move, Release
 from lookalike.releases.verdict_file import write_verdict
 from lookalike.releases.version_tags import local_path, release_of, tags_of, verdict_tags
 from lookalike.storage.delta import DeltaTables
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 LOG = logging.getLogger("lookalike.releases")
 INTENT = "lookalike.move_under_way"
-ABSENT = ("RESOURCE_DOES_NOT_EXIST",)
-EXISTS = ("RESOURCE_ALREADY_EXISTS",)
-# An alias that is not set is reported as a bad parameter, a version that is not a number too.
-ABSENT_ALIAS = (*ABSENT, "INVALID_PARAMETER_VALUE")
+ASKED = "lookalike.release_asked_for"
+INCOMING = "incoming"
 
 
-class Registry:
+class Registry(MlflowModels):
     """All that is known about releases. Opening costs seconds (MLflow's import), reading an alias milliseconds."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._index_model = settings.registry.index_model
         self._encoder_model = settings.registry.encoder_model
         self._ledger = Ledger(DeltaTables(settings.tables_root))
@@ -89,6 +82,16 @@ class Registry:
     def history(self) -> list[LedgerEntry]:
         """The ledger, oldest first: who, when, from what, on which verdict."""
         return self._ledger.entries()
+
+    def asked(self) -> LedgerEntry | None:
+        """The request for a release that still stands: `version` was live when it was made. Cheap."""
+        model = self._absent_is_none(ABSENT, "get_registered_model", self._index_model)
+        return asked_from_json(model.tags[ASKED]) if model is not None and ASKED in model.tags else None
+
+    def incoming_encoder(self) -> Path | None:
+        """Folder of the encoder with alias `incoming`, whose vectors are written ahead of its first release."""
+        found = self._absent_is_none(ABSENT_ALIAS, "get_model_version_by_alias", self._encoder_model, INCOMING)
+        return None if found is None else local_path(found.source)
 
     # Writing
 
@@ -163,6 +166,50 @@ class Registry:
                 raise NotFound("there is no previous release to go back to; see `lookalike releases`")
             return self._move(Action.ROLLED_BACK, previous, actor)
 
+    def ask_for_release(self, reason: str, evidence: Mapping[str, Any], actor: str) -> LedgerEntry:
+        """Ask for a release ahead of schedule: a line in the ledger, and a tag until the pointer moves next.
+
+        Asked again meanwhile, by whomever, nothing is written and the request that stands is returned. Raises
+        NotFound when nothing is live.
+        """
+        with self._one_at_a_time():
+            standing = self.asked()
+            if standing is None:
+                live = self.live()
+                if live is None:
+                    raise NotFound("nothing is live, so there is nothing to make a newer release of")
+                standing = LedgerEntry(
+                    datetime.now(UTC), Action.ASKED, live.version, actor, evidence={"reason": reason, **evidence}
+                )
+                self._call("set_registered_model_tag", self._index_model, ASKED, asked_json(standing))
+            elif standing in self._ledger.entries():
+                return standing
+            self._ledger.append(standing)  # also for one that died between the tag and this line
+            return standing
+
+    def announce_encoder(self, encoder_dir: Path, space: EmbeddingSpace, actor: str) -> Path:
+        """Keep the encoder of `space`, register it and point `incoming` at it: the stream writes its vectors too.
+
+        Returns the folder in the encoder store. Announcing another one replaces it. Raises NotFound.
+        """
+        kept = keep_encoder(encoder_dir, self._settings.encoders_root, space.fingerprint)
+        with self._one_at_a_time():
+            version = self._register_encoder(kept, space.fingerprint, space.encoder)
+            self._call("set_model_version_tag", self._encoder_model, version, "announced_by", actor)
+            self._call("set_registered_model_alias", self._encoder_model, INCOMING, version)
+        LOG.info("encoder %s, space %s, is incoming, by %s", space.encoder, space.fingerprint, actor)
+        return kept
+
+    def withdraw_encoder(self, actor: str) -> Path:
+        """Take the alias `incoming` away; its encoder's folder. Raises NotFound when there is none."""
+        with self._one_at_a_time():
+            kept = self.incoming_encoder()
+            if kept is None:
+                raise NotFound("no encoder is incoming; `lookalike encoder announce PATH` announces one")
+            self._absent_is_none(ABSENT_ALIAS, "delete_registered_model_alias", self._encoder_model, INCOMING)
+        LOG.info("encoder %s is no longer incoming, by %s", kept, actor)
+        return kept
+
     # Moves of the pointer
 
     def _move(self, action: Action, release: Release, actor: str) -> Move:
@@ -172,7 +219,7 @@ class Registry:
         move = Move(action, release.version, before, actor, datetime.now(UTC), verdict.sha256)
         if before == release.version:
             return replace(move, changed=False)
-        self._call("set_registered_model_tag", self._index_model, INTENT, _intent_json(move))
+        self._call("set_registered_model_tag", self._index_model, INTENT, intent_json(move))
         self._set_alias(Alias.LIVE, move.version)
         self._complete(move)
         return move
@@ -183,6 +230,7 @@ class Registry:
         self._ledger.append(
             LedgerEntry(move.at, move.action, move.version, move.actor, move.previous, move.verdict_sha256)
         )
+        self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, ASKED)
         self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, INTENT)
 
     def _finish_interrupted(self) -> Move | None:
@@ -190,7 +238,7 @@ class Registry:
         model = self._absent_is_none(ABSENT, "get_registered_model", self._index_model)
         if model is None or INTENT not in model.tags:
             return None
-        move = _intent_from_json(model.tags[INTENT])
+        move = intent_from_json(model.tags[INTENT])
         if str(model.aliases.get(Alias.LIVE)) == move.version:
             LOG.warning("finishing the interrupted move of `live` to version %s by %s", move.version, move.actor)
             self._complete(move)
@@ -198,75 +246,11 @@ class Registry:
         self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, INTENT)
         return None
 
-    # MLflow
-
     def _register_encoder(self, folder: Path, fingerprint: str, name: str) -> str:
         known = self._find(self._encoder_model, "space", fingerprint)
         if known is None:
             known = self._create_version(self._encoder_model, folder, {"space": fingerprint, "encoder": name})
         return str(known.version)
 
-    def _find(self, model: str, tag: str, value: str) -> Any:
-        found = self._call("search_model_versions", f"name = '{model}' and tags.{tag} = '{value}'")
-        return max(found, key=lambda entry: int(entry.version), default=None)
-
-    def _create_version(self, model: str, folder: Path, tags: dict[str, str]) -> Any:
-        self._absent_is_none(EXISTS, "create_registered_model", model)
-        return self._call("create_model_version", model, folder.as_uri(), tags=tags)
-
     def _set_alias(self, alias: Alias, version: str) -> None:
         self._call("set_registered_model_alias", self._index_model, alias.value, version)
-
-    def _absent_is_none(self, codes: tuple[str, ...], method: str, *arguments: Any) -> Any:
-        """Call the client; None when it answers with one of these error codes."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return getattr(self._client, method)(*arguments)
-        except MlflowException as error:
-            if error.error_code in codes:
-                return None
-            raise LookalikeError(f"registry {self._settings.tracking_uri}: {error.message}") from error
-
-    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return getattr(self._client, method)(*arguments, **named)
-        except MlflowException as error:
-            raise LookalikeError(f"registry {self._settings.tracking_uri}: {error.message}") from error
-
-    @cached_property
-    def _client(self) -> "MlflowClient":
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        uri = self._settings.tracking_uri
-        with self._one_at_a_time("migration"):  # two first uses at once would both make the tables
-            try:
-                return MlflowClient(tracking_uri=uri, registry_uri=uri)
-            except MlflowException as error:
-                raise LookalikeError(f"registry.tracking_uri = {uri!r} cannot be used: {error.message}") from error
-
-    @contextmanager
-    def _one_at_a_time(self, what: str = "moves") -> Iterator[None]:
-        home = self._settings.home.absolute()
-        home.mkdir(parents=True, exist_ok=True)
-        with (home / f".registry-{what}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-
-def _intent_json(move: Move) -> str:
-    return json.dumps({
-        "action": move.action, "version": move.version, "previous": move.previous, "actor": move.actor,
-        "at": move.at.isoformat(), "verdict_sha256": move.verdict_sha256,
-    })  # fmt: skip
-
-
-def _intent_from_json(text: str) -> Move:
-    fields = json.loads(text)
-    return Move(**fields | {"action": Action(fields["action"]), "at": datetime.fromisoformat(fields["at"])})

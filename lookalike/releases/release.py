@@ -26,6 +26,7 @@ class Action(StrEnum):
     GATED = "gated"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    ASKED = "asked"  # for a release ahead of schedule; `version` is what was live
 
 
 @dataclass(frozen=True)

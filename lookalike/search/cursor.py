@@ -8,7 +8,8 @@ import base64
 import binascii
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lookalike.contracts.errors import BadQuery, CursorExpired
 from lookalike.contracts.query import MAX_DEPTH, SearchQuery
@@ -17,16 +18,37 @@ CHECKSUM_LENGTH = 12
 
 
 @dataclass(frozen=True)
+class Last:
+    """The last result given: the next page holds only what comes after it, whatever has changed since."""
+
+    score: float
+    item_id: str
+
+
+@dataclass(frozen=True)
+class FirstSeen:
+    """What the first page had seen of the changes: commit of an overlay, which only the process that made it knows."""
+
+    overlay: str
+    commit: int
+
+
+@dataclass(frozen=True)
 class Cursor:
-    """`depth` results of this query on this release were already given."""
+    """`depth` results of this query on this release were already given; the rest only where items may change."""
 
     release: str
     query: str
     depth: int
+    last: Last | None = None
+    first: FirstSeen | None = None
 
     def encode(self) -> str:
         """As the opaque string that goes to the caller."""
-        body = json.dumps([self.release, self.query, self.depth], separators=(",", ":")).encode()
+        fields: list[Any] = [self.release, self.query, self.depth]
+        if self.last is not None and self.first is not None:
+            fields += [self.last.score, self.last.item_id, self.first.overlay, self.first.commit]
+        body = json.dumps(fields, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(_checksum(body) + body).decode().rstrip("=")
 
 
@@ -41,13 +63,13 @@ def query_hash(query: SearchQuery) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def start_of(query: SearchQuery, release: str) -> int:
-    """How many results lie before the page asked for.
+def cursor_of(query: SearchQuery, release: str) -> Cursor | None:
+    """The query's cursor, None for the first page.
 
     Raises BadQuery for a damaged cursor, CursorExpired for one of another release or query.
     """
     if query.cursor is None:
-        return 0
+        return None
     cursor = decode(query.cursor)
     if cursor.release != release:
         raise CursorExpired(
@@ -56,7 +78,7 @@ def start_of(query: SearchQuery, release: str) -> int:
         )
     if cursor.query != query_hash(query):
         raise CursorExpired("the cursor belongs to another query (parts, weights or filters differ); start again")
-    return cursor.depth
+    return cursor
 
 
 def decode(text: str) -> Cursor:
@@ -69,8 +91,10 @@ def decode(text: str) -> Cursor:
     body = data[CHECKSUM_LENGTH:]
     if data[:CHECKSUM_LENGTH] != _checksum(body):
         raise damaged
-    release, query, depth = json.loads(body)
+    release, query, depth, *rest = json.loads(body)
     cursor = Cursor(release, query, depth)
+    if rest:
+        cursor = replace(cursor, last=Last(*rest[:2]), first=FirstSeen(*rest[2:]))
     # A second spelling of the same bytes is refused as well: one cursor, one string.
     if cursor.encode() != text or not 0 < depth < MAX_DEPTH:
         raise damaged

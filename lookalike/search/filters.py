@@ -6,7 +6,8 @@ only. Masks belong to one release: they live and die with its `FilterMasks`.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +28,21 @@ CACHE_BYTES = 256 * 2**20
 ATTRIBUTES_NAMED = 30
 
 
+@dataclass(frozen=True)
+class Passed:
+    """`mask`: which rows pass one filter. `numeric`: False for a range over values of which none is a number."""
+
+    mask: Mask
+    numeric: bool = True
+
+
 class FilterMasks:
     """Masks over the columns of one release. Thread-safe."""
 
     def __init__(self, columns: pa.Table) -> None:
         self._columns = columns
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Filter, Mask] = OrderedDict()
+        self._kept: OrderedDict[Filter, Passed] = OrderedDict()
         self._attributes: list[str] | None = None
 
     def mask(self, filters: Iterable[Filter]) -> Mask | None:
@@ -43,9 +52,31 @@ class FilterMasks:
         """
         combined: Mask | None = None
         for each in filters:
-            one = self._one(each)
-            combined = one if combined is None else combined & one
+            one = self.passed(each)
+            require_numbers(each, one.numeric)
+            combined = one.mask if combined is None else combined & one.mask
         return combined
+
+    def passed(self, each: Filter, known: Callable[[str], bool] = lambda name: False) -> Passed:
+        """Rows that pass one filter; kept, read-only. Raises BadQuery for a field that there is not.
+
+        `known` says of an attribute that no row has whether it is one all the same.
+        """
+        with self._lock:
+            if each in self._kept:
+                self._kept.move_to_end(each)
+                return self._kept[each]
+        name = each.field.removeprefix(ATTRIBUTE)
+        is_attribute = each.field.startswith(ATTRIBUTE) and (name in self.attribute_names() or known(name))
+        if each.field not in STRINGS | LISTS | NUMBERS and not is_attribute:
+            raise BadQuery(self._unknown(each.field))
+        passed = evaluate(each, self._columns[column_of(each)].chunks)
+        passed.mask.flags.writeable = False
+        with self._lock:
+            self._kept[each] = passed
+            while len(self._kept) > 1 and len(self._kept) * passed.mask.nbytes > CACHE_BYTES:
+                self._kept.popitem(last=False)
+        return passed
 
     def attribute_names(self) -> list[str]:
         """Names that occur in `attributes`, sorted."""
@@ -56,54 +87,45 @@ class FilterMasks:
             self._attributes = sorted(names)
         return self._attributes
 
-    def _one(self, each: Filter) -> Mask:
-        with self._lock:
-            if each in self._kept:
-                self._kept.move_to_end(each)
-                return self._kept[each]
-        mask = self._compute(each)
-        mask.flags.writeable = False
-        with self._lock:
-            self._kept[each] = mask
-            while len(self._kept) > 1 and len(self._kept) * mask.nbytes > CACHE_BYTES:
-                self._kept.popitem(last=False)
-        return mask
-
-    def _compute(self, each: Filter) -> Mask:
-        by_range = each.at_least is not None or each.at_most is not None
-        by_value = each.any_of is not None or each.none_of is not None
-        if each.field in NUMBERS:
-            values = self._columns[NUMBERS[each.field]]
-            return _joined(_by_number(chunk, each) for chunk in values.chunks)
-        if each.field in STRINGS or each.field in LISTS:
-            if by_range:
-                raise BadQuery(
-                    f"filter on {each.field}: at_least and at_most need numbers, and {each.field} is text; use any_of "
-                    f"or none_of. Ranges are allowed on {', '.join(NUMBERS)} and attributes.NAME with numbers"
-                )
-            test = _by_element if each.field in LISTS else _by_string
-            values = self._columns[(STRINGS | LISTS)[each.field]]
-            return _joined(test(chunk, each) for chunk in values.chunks)
-        if not each.field.startswith(ATTRIBUTE) or each.field[len(ATTRIBUTE) :] not in self.attribute_names():
-            raise BadQuery(self._unknown(each.field))
-        name = each.field[len(ATTRIBUTE) :]
-        texts = [pc.map_lookup(chunk, name, "first") for chunk in self._columns["attributes"].chunks]
-        mask = np.ones(self._columns.num_rows, dtype=bool)
-        if by_value:
-            mask &= _joined(_by_string(chunk, each) for chunk in texts)
-        if by_range:
-            numbers = [_parsed(chunk) for chunk in texts]
-            if all(chunk.null_count == len(chunk) for chunk in numbers):
-                raise BadQuery(f"filter on {each.field}: none of its values is a number; use any_of or none_of")
-            mask &= _joined(_in_range(chunk, each) for chunk in numbers)
-        return mask
-
     def _unknown(self, field: str) -> str:
         names = self.attribute_names()
         shown = ", ".join(ATTRIBUTE + name for name in names[:ATTRIBUTES_NAMED])
         more = f" and {len(names) - ATTRIBUTES_NAMED} more attributes" if len(names) > ATTRIBUTES_NAMED else ""
         known = ", ".join([*STRINGS, *LISTS, *NUMBERS] + ([shown] if shown else []))
         return f"filter on {field!r}: there is no such field. Allowed: {known}{more}"
+
+
+def column_of(each: Filter) -> str:
+    """Name of the item column that the filter looks at."""
+    return (STRINGS | LISTS | NUMBERS).get(each.field, "attributes")
+
+
+def evaluate(each: Filter, chunks: Sequence[pa.Array]) -> Passed:
+    """Which values of the filter's column pass it. Raises BadQuery when the filter does not suit the column."""
+    by_range = each.at_least is not None or each.at_most is not None
+    if each.field in NUMBERS:
+        return Passed(_joined(_by_number(chunk, each) for chunk in chunks))
+    if each.field in STRINGS or each.field in LISTS:
+        if by_range:
+            raise BadQuery(
+                f"filter on {each.field}: at_least and at_most need numbers, and {each.field} is text; use any_of "
+                f"or none_of. Ranges are allowed on {', '.join(NUMBERS)} and attributes.NAME with numbers"
+            )
+        test = _by_element if each.field in LISTS else _by_string
+        return Passed(_joined(test(chunk, each) for chunk in chunks))
+    texts = [pc.map_lookup(chunk, each.field.removeprefix(ATTRIBUTE), "first") for chunk in chunks]
+    passed = Passed(_joined(_by_string(chunk, each) for chunk in texts))
+    if by_range:
+        numbers = [_parsed(chunk) for chunk in texts]
+        mask = passed.mask & _joined(_in_range(chunk, each) for chunk in numbers)
+        return Passed(mask, any(chunk.null_count < len(chunk) for chunk in numbers))
+    return passed
+
+
+def require_numbers(each: Filter, numeric: bool) -> None:
+    """Raise BadQuery when a range is asked of an attribute that is never a number."""
+    if not numeric:
+        raise BadQuery(f"filter on {each.field}: none of its values is a number; use any_of or none_of")
 
 
 def _by_string(chunk: pa.Array, each: Filter) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The application: one follower, one pool of search threads, the routes and the page, joined from settings."""
+"""The application: one follower, the log, pools of threads, the routes and the page, joined from settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,18 +13,23 @@ from starlette.staticfiles import StaticFiles
 from lookalike import __version__
 from lookalike.contracts.errors import NotFound
 from lookalike.contracts.settings import Settings
-from lookalike.serving import problems, routes_items, routes_operation, routes_search
+from lookalike.releases.release import Release
+from lookalike.serving import problems, routes_changes, routes_items, routes_operation, routes_search
 from lookalike.serving.documentation import describe
 from lookalike.serving.edge import Edge
-from lookalike.serving.follower import Follower, Load, Source
+from lookalike.serving.follower import Follower, Source
+from lookalike.serving.log_access import LogAccess, OpenLog
 from lookalike.serving.metrics import Metrics
-from lookalike.serving.release import load_release
+from lookalike.serving.release import LoadedRelease, OpenEncoder, load_release
+from lookalike.serving.reporter import Reporter
 from lookalike.serving.state import Serving
 from lookalike.serving.workers import Workers
 
 PAGE = Path(__file__).parent / "page"
 PAGE_CACHE = "no-cache"
 """Ask each time, answer 304 by tag: a page and a server of two versions must not meet."""
+WRITER_THREADS = 4
+"""Appends of several threads share one flush to disk."""
 
 
 class _PageFiles(StaticFiles):
@@ -34,28 +39,42 @@ class _PageFiles(StaticFiles):
         return response
 
 
-def create_app(settings: Settings, source: Source | None = None, load: Load | None = None) -> FastAPI:
-    """Build the server. `source` is where the live pointer is read (default: the registry of the settings), `load`
-    how a release is opened (default: `load_release` with every check)."""
-    metrics = Metrics()
-    follower = Follower(
-        source or _registry(settings),
-        load or (lambda release, current: load_release(release, settings, current)),
-        metrics,
-        settings.serving.poll_seconds,
+def create_app(
+    settings: Settings,
+    source: Source | None = None,
+    open_encoder: OpenEncoder | None = None,
+    open_log: OpenLog | None = None,
+    address: str | None = None,
+) -> FastAPI:
+    """Build the server. `source` is where the live pointer is read and releases are asked for (default: the registry
+    of the settings), `open_encoder` and `open_log` how those are opened, `address` under which it reports."""
+    metrics, log = Metrics(), LogAccess(settings, open_log)
+    source = source or _registry(settings)
+
+    def load(release: Release, current: LoadedRelease | None) -> LoadedRelease:
+        return load_release(release, settings, current, open_encoder, log.get(), metrics)
+
+    follower = Follower(source, load, metrics, settings.serving.poll_seconds)
+    serving = Serving(
+        settings=settings,
+        follower=follower,
+        workers=Workers(settings.serving.threads, metrics),
+        metrics=metrics,
+        log=log,
+        writers=Workers(WRITER_THREADS, metrics, metrics.changes_pending),
     )
-    serving = Serving(settings, follower, Workers(settings.serving.threads, metrics), metrics)
+    reporter = Reporter(serving, source, address or f"{settings.serving.host}:{settings.serving.port}")
     app = FastAPI(
         title="Lookalike",
         version=__version__,
         description="Product search by picture, by words and by both. Errors are RFC 9457 problem documents.",
         docs_url=None,  # the interactive pages load scripts from elsewhere, which the content policy forbids
         redoc_url=None,
-        lifespan=partial(_lifespan, serving),
+        lifespan=partial(_lifespan, serving, reporter),
         middleware=[Middleware(Edge, metrics=metrics, max_body_bytes=settings.serving.max_upload_bytes)],
     )
     app.state.serving = serving
-    for routes in (routes_search, routes_items, routes_operation):
+    for routes in (routes_search, routes_items, routes_changes, routes_operation):
         app.include_router(routes.router)
     _add_page(app)
     problems.install(app)
@@ -64,13 +83,17 @@ def create_app(settings: Settings, source: Source | None = None, load: Load | No
 
 
 @asynccontextmanager
-async def _lifespan(serving: Serving, app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(serving: Serving, reporter: Reporter, app: FastAPI) -> AsyncIterator[None]:
     serving.follower.start()
+    reporter.start()
     try:
         yield
     finally:
+        reporter.stop()
+        serving.writers.close()
         serving.follower.stop()
         serving.workers.close()
+        serving.log.close()
 
 
 def _registry(settings: Settings) -> Source:

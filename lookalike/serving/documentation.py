@@ -6,11 +6,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from lookalike.serving.admin import SCHEME, SECURITY_SCHEME
+from lookalike.serving.change_schemas import ChangeRequest
 from lookalike.serving.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from lookalike.serving.schemas import SearchRequest
 
 _EXAMPLES: dict[int, tuple[str, str, str]] = {
     400: ("malformed-body", "The body cannot be read", "the query is not JSON: expected value at line 1 column 2"),
+    401: ("no-key", "A key is needed", "send the header `Authorization: Bearer KEY` with a key that may do this"),
+    403: ("not-allowed", "This is not allowed", "the key is none of those that may send changes here"),
     404: ("not-found", "There is no such thing", "no item 'noto:nothing' in release 7"),
     410: ("cursor-expired", "The cursor is no longer valid", "the cursor belongs to release 6, release 7 answers now"),
     413: (
@@ -25,9 +29,9 @@ _EXAMPLES: dict[int, tuple[str, str, str]] = {
 }
 
 
-def responses(answer: dict[str, Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: its answer with 200, and these statuses and 500 as problem documents."""
-    found: dict[int | str, dict[str, Any]] = {200: answer}
+def responses(answer: dict[str, Any], *statuses: int, success: int = 200) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: its answer with `success`, and these statuses and 500 as problem documents."""
+    found: dict[int | str, dict[str, Any]] = {success: answer}
     found.update((status, _response(status)) for status in (*statuses, 500))
     return found
 
@@ -51,7 +55,9 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            _add_schemas(document.setdefault("components", {}).setdefault("schemas", {}))
+            components = document.setdefault("components", {})
+            _add_schemas(components.setdefault("schemas", {}))
+            components["securitySchemes"] = {SCHEME: SECURITY_SCHEME}
             _drop_validation_error(document)
             app.openapi_schema = document
         return app.openapi_schema
@@ -60,7 +66,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
-    for model in (Problem, SearchRequest):
+    for model in (Problem, SearchRequest, ChangeRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
 

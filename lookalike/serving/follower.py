@@ -9,28 +9,34 @@ file seldom mends itself but a missing mount may.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from lookalike.contracts.errors import LookalikeError
-from lookalike.releases.release import Release
+from lookalike.releases.release import LedgerEntry, Release
 from lookalike.serving.metrics import Metrics
+from lookalike.serving.overlay_status import OverlayStatus
 from lookalike.serving.problems import NoReleaseYet
 from lookalike.serving.release import LoadedRelease
+from lookalike.storage.log.port import LogUnavailable
 
 LOG = logging.getLogger("lookalike.serving")
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3_600.0
+LOG_RETRY_SECONDS = 1.0
+"""First pause where the log was away: nothing is wrong with the release, and the check for it is cheap."""
 STOP_SECONDS = 10.0
 
 
 class Source(Protocol):
-    """Where the live pointer is read; `lookalike.releases.registry.Registry` is one."""
+    """Where the live pointer is read and releases are asked for: `lookalike.releases.registry.Registry`."""
 
     def live(self) -> Release | None: ...
+
+    def ask_for_release(self, reason: str, evidence: Mapping[str, Any], actor: str) -> LedgerEntry: ...
 
 
 Load = Callable[[Release, LoadedRelease | None], LoadedRelease]
@@ -99,6 +105,10 @@ class Follower:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
+        with self._lock:
+            held = [each.loaded for each in (*self._retired, self._current) if each is not None]
+        for loaded in held:
+            loaded.close()
 
     @contextmanager
     def pin(self) -> Iterator[LoadedRelease]:
@@ -114,6 +124,12 @@ class Follower:
             with self._lock:
                 held.pins -= 1
                 self._let_go()
+
+    def overlay(self) -> OverlayStatus | None:
+        """How the overlay of the current release stands; None without one."""
+        with self._lock:
+            following = self._current.loaded.following if self._current else None
+        return None if following is None else following.status()
 
     def status(self) -> Status:
         """For /readyz."""
@@ -156,21 +172,33 @@ class Follower:
         except Exception as error:
             self._refuse(live, error)
             return
-        with self._lock:
-            if self._current is not None:
-                self._retired.append(self._current)
-            self._current = _Held(loaded)
-            self._let_go()
+        try:
+            with loaded.taking_over_from(current):
+                self._exchange(loaded)
+        except Exception as error:
+            loaded.let_go()
+            self._refuse(live, error)
+            return
         self._clear_refusal()
         self._metrics.serving(loaded.version, live.manifest_sha256, live.space, live.items)
         before = current.version if current else "none"
         LOG.info("serving release %s (before: %s), loaded in %.2f s", live.version, before, time.monotonic() - started)
 
+    def _exchange(self, loaded: LoadedRelease) -> None:
+        with self._lock:
+            if self._current is not None:
+                self._retired.append(self._current)
+            self._current = _Held(loaded)
+            self._let_go()
+
     def _refuse(self, live: Release, error: Exception) -> None:
         again = self._refused is not None and self._refused.identity == live.identity
         attempts = self._refused.attempts + 1 if again and self._refused else 1
         since = self._refused.since if again and self._refused else datetime.now(UTC)
-        pause = min(FIRST_RETRY_SECONDS * 2 ** (attempts - 1), LONGEST_RETRY_SECONDS)
+        first, longest = FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
+        if isinstance(error, LogUnavailable):
+            first, longest = LOG_RETRY_SECONDS, FIRST_RETRY_SECONDS
+        pause = min(first * 2 ** min(attempts - 1, 20), longest)
         on_purpose = isinstance(error, LookalikeError)
         reason = str(error) if on_purpose else f"unexpected {type(error).__name__}; the server's log has it"
         refused = Refused(
@@ -203,6 +231,7 @@ class Follower:
         """Drop retired releases that no request uses any more; called with the lock held."""
         for held in [held for held in self._retired if held.pins == 0]:
             self._retired.remove(held)
+            held.loaded.let_go()
             LOG.info("release %s is no longer used", held.loaded.version)
         self._metrics.held(len(self._retired) + (self._current is not None))
 

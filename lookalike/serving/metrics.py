@@ -3,8 +3,12 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from lookalike.serving.freshness import Freshness, Recent
+from lookalike.serving.overlay_metrics import OverlayMetrics
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+SEARCH_ROUTES = frozenset({"/v1/search", "/v1/items/{item_id:path}/similar"})
 
 
 class Metrics:
@@ -23,6 +27,10 @@ class Metrics:
             "lookalike_search_stage_seconds", "Part of a search", ("stage",), buckets=SECONDS, registry=self.registry
         )
         self.pending = Gauge("lookalike_searches_pending", "Searches waiting or running", registry=self.registry)
+        self.changes_pending = Gauge(
+            "lookalike_changes_pending", "Requests with changes waiting or being appended", registry=self.registry
+        )
+        self.accepted = Counter("lookalike_changes_accepted", "Changes appended to the log", registry=self.registry)
         self.overloads = Counter("lookalike_overloads", "Requests turned away as too many", registry=self.registry)
         self._release = Gauge(
             "lookalike_release_info", "1 for the release that answers", ("version", "manifest_sha256", "space"),
@@ -44,11 +52,18 @@ class Metrics:
         self.registry_errors = Counter(
             "lookalike_registry_errors", "Reads of the live pointer that failed", registry=self.registry
         )
+        self.overlay = OverlayMetrics(self.registry)
+        self.freshness = Freshness(self.registry)
+        self.answered = 0
+        self.recent_searches = Recent()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request. `route` is the template, never the path: paths are without bound."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+        self.answered += 1
+        if route in SEARCH_ROUTES:
+            self.recent_searches.add(seconds)
 
     def search(self, took_ms: dict[str, float]) -> None:
         """Note the stages of a search."""

@@ -7,7 +7,7 @@ traceback and the caller learns only that it happened.
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -61,6 +61,7 @@ class ServingError(LookalikeError):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     kind = "internal-error"
     title = "The server failed"
+    headers: ClassVar[dict[str, str]] = {}
 
 
 class NoReleaseYet(ServingError):
@@ -101,6 +102,39 @@ class MalformedBody(ServingError):
     status = HTTPStatus.BAD_REQUEST
     kind = "malformed-body"
     title = "The body cannot be read"
+
+
+class NotYetVisible(ServingError):
+    """The changes that a search waited for did not arrive in time."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "not-yet-visible"
+    title = "The change is not visible yet"
+
+
+class LogAway(ServingError):
+    """Changes cannot be taken now."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "log-away"
+    title = "Changes cannot be taken now"
+
+
+class NoKey(ServingError):
+    """The operation needs a key and none was sent."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    kind = "no-key"
+    title = "A key is needed"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="lookalike", scope="admin"'}
+
+
+class NotAllowed(ServingError):
+    """The key that was sent is none of those that may do this, or there are none."""
+
+    status = HTTPStatus.FORBIDDEN
+    kind = "not-allowed"
+    title = "This is not allowed"
 
 
 class InvalidRequest(LookalikeError):
@@ -151,7 +185,7 @@ _BY_CLASS: tuple[tuple[type[LookalikeError], HTTPStatus, str, str], ...] = (
 async def _on_lookalike_error(request: Request, error: Exception) -> JSONResponse:
     errors = [item.model_dump() for item in error.errors] if isinstance(error, InvalidRequest) else None
     if isinstance(error, ServingError):
-        return problem_response(request, error.status, error.kind, error.title, str(error))
+        return problem_response(request, error.status, error.kind, error.title, str(error), error.headers)
     for kind_of_error, status, kind, title in _BY_CLASS:
         if isinstance(error, kind_of_error):
             return problem_response(request, status, kind, title, str(error), errors=errors)

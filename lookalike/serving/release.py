@@ -1,10 +1,12 @@
 """Loading a release: every check that stands between a registered version and an answer to a person.
 
-Order: the verdict is passed and bound to these files, each file has its checksum, the encoder computes in the index's
-own space, reproduces its probe on this machine, and a few searches work. Whatever fails, nothing was changed.
+Order: the verdict is passed and bound to these files, the log still has every change since, each file has its
+checksum, the encoder computes in the index's own space, reproduces its probe on this machine, the changes since are
+replayed, and a few searches work. Whatever fails, nothing was changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +18,14 @@ from lookalike.contracts.query import QueryPart, SearchQuery
 from lookalike.contracts.sealed_index import SealedIndex
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.verdict import Verdict
-from lookalike.releases.proof import require_proof
+from lookalike.releases.proof import read_manifest, require_proof
 from lookalike.releases.release import Release
 from lookalike.search.engine import SearchEngine
+from lookalike.search.overlay import Overlay
+from lookalike.serving.metrics import Metrics
+from lookalike.serving.overlay_follower import OverlayFollower, first_offsets, numbered
 from lookalike.serving.pictures import query_decoder
+from lookalike.storage.log.port import Log
 
 WARM_UP_QUERIES = 4
 
@@ -28,7 +34,10 @@ OpenEncoder = Callable[[Path, Settings], tuple[Encoder, Probe]]
 
 @dataclass(frozen=True)
 class LoadedRelease:
-    """A release in memory, ready to answer. Immutable; requests share it."""
+    """A release in memory, ready to answer. Immutable but for its overlay; requests share it.
+
+    `following` brings the changes since; None where the release was opened without a log.
+    """
 
     release: Release
     verdict: Verdict
@@ -37,11 +46,32 @@ class LoadedRelease:
     probe_cosine: float
     engine: SearchEngine
     loaded_at: datetime
+    following: OverlayFollower | None = None
 
     @property
     def version(self) -> str:
         """Version of the registered index."""
         return self.release.version
+
+    @contextmanager
+    def taking_over_from(self, before: "LoadedRelease | None") -> Iterator[None]:
+        """Take it into service within this block; no change that was visible before is missing after."""
+        if self.following is None:
+            yield
+            return
+        with self.following.taking_over_from(before.following if before is not None else None):
+            yield
+
+    def let_go(self) -> None:
+        """No request uses it any more: its overlay need not follow. Returns at once."""
+        if self.following is not None:
+            self.following.stop()
+
+    def close(self) -> None:
+        """`let_go`, and wait until nothing of it reads the log."""
+        if self.following is not None:
+            self.following.stop()
+            self.following.join()
 
 
 def load_release(
@@ -49,14 +79,20 @@ def load_release(
     settings: Settings,
     reuse: LoadedRelease | None = None,
     open_encoder: OpenEncoder | None = None,
+    log: Log | None = None,
+    metrics: Metrics | None = None,
 ) -> LoadedRelease:
     """Open, check and warm a release. An encoder that `reuse` has already proven is shared, not loaded again.
 
-    Raises NotPromotable (verdict), CorruptArtifact (checksum), SpaceMismatch (fingerprint or probe).
+    With a `log`, all changes that it holds now are in the overlay on return, and a thread follows it from there.
+    Raises NotPromotable (verdict), CorruptArtifact (checksum), SpaceMismatch (fingerprint or probe), ChangesExpired,
+    UnknownSchema, UnreadableUpdate or LogUnavailable (replay).
     """
     from index_builder.reader import open_index
 
     verdict = require_proof(release)
+    if log is not None:  # before the files are read: that may take minutes
+        first_offsets(log, numbered(read_manifest(release.index_dir).log_offsets))
     index = open_index(release.index_dir, verify=True)
     manifest = index.manifest
     if manifest.sha256 != release.manifest_sha256:
@@ -68,13 +104,22 @@ def load_release(
         encoder, probe = (open_encoder or open_kept_encoder)(release.encoder_dir, settings)
         manifest.space.require(encoder.space.fingerprint, f"encoder {release.encoder_dir}")
         cosine = probe.require(encoder)
-    engine = search_engine(index, encoder, release.version, settings)
+    following = None
+    if log is not None:
+        overlay = Overlay(index, manifest.space.fingerprint, settings.serving.overlay_bytes)
+        following = OverlayFollower(log, overlay, manifest.log_offsets, metrics or Metrics(), settings)
+        following.replay()
+    engine = search_engine(index, encoder, release.version, settings, following.overlay if following else None)
     warm_up(engine, index)
-    return LoadedRelease(release, verdict, index, encoder, cosine, engine, datetime.now(UTC))
+    if following is not None:
+        following.start()
+    return LoadedRelease(release, verdict, index, encoder, cosine, engine, datetime.now(UTC), following)
 
 
-def search_engine(index: SealedIndex, encoder: Encoder, version: str, settings: Settings) -> SearchEngine:
-    """An engine that answers in the name of `version`."""
+def search_engine(
+    index: SealedIndex, encoder: Encoder, version: str, settings: Settings, overlay: Overlay | None = None
+) -> SearchEngine:
+    """An engine that answers in the name of `version`, with the changes in `overlay`."""
     return SearchEngine(
         index,
         encoder,
@@ -82,6 +127,7 @@ def search_engine(index: SealedIndex, encoder: Encoder, version: str, settings: 
         pictures_root=settings.pictures_root,
         limits=settings.intake,
         decode=query_decoder(settings.intake),
+        overlay=overlay,
     )
 
 

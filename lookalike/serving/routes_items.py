@@ -5,14 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from lookalike.contracts.errors import NotFound
 from lookalike.contracts.query import MAX_K, Filter, QueryPart, SearchQuery
 from lookalike.serving.answers import product_json
 from lookalike.serving.documentation import example, responses
 from lookalike.serving.pictures import StoredPicture, stored_picture
 from lookalike.serving.release import LoadedRelease
 from lookalike.serving.routes_search import RELEASE_HEADER, run_search
-from lookalike.serving.schemas import PRODUCT_EXAMPLE, SearchResponse
+from lookalike.serving.schemas import MAX_TOKEN_LENGTH, PRODUCT_EXAMPLE, Asked, SearchResponse, wanted_by
 from lookalike.serving.state import Serving, serving_of
 
 PICTURE_CACHE = "public, max-age=3600"
@@ -51,17 +50,20 @@ async def similar(
     licence: Values = None,
     price_at_least: Number = None,
     price_at_most: Number = None,
+    min_token: Annotated[str | None, Query(max_length=MAX_TOKEN_LENGTH, description="token of a change")] = None,
+    max_wait_ms: Annotated[int | None, Query(ge=0, description="longest wait for it to be visible here")] = None,
 ) -> Response:
     """Search with the item's own vector; the item itself is left out."""
     chosen = {"brand": brand, "category": category, "tags": tags, "licence": licence}
 
-    def query() -> SearchQuery:
+    def asked() -> Asked:
         filters = [Filter(field=name, any_of=tuple(values)) for name, values in chosen.items() if values]
         if price_at_least is not None or price_at_most is not None:
             filters.append(Filter(field="price", at_least=price_at_least, at_most=price_at_most))
-        return SearchQuery(parts=(QueryPart(item_id=item_id),), filters=tuple(filters), k=k, cursor=cursor)
+        query = SearchQuery(parts=(QueryPart(item_id=item_id),), filters=tuple(filters), k=k, cursor=cursor)
+        return Asked(query, wanted_by(min_token), max_wait_ms)
 
-    return await run_search(request, query)
+    return await run_search(request, asked)
 
 
 @router.get(
@@ -118,10 +120,5 @@ async def facets(request: Request) -> Response:
 
 
 def _find_picture(loaded: LoadedRelease, item_id: str, serving: Serving) -> StoredPicture:
-    row = int(loaded.index.rows_of([item_id])[0])
-    if row < 0:
-        raise NotFound(f"no item {item_id!r} in release {loaded.version}")
-    columns = loaded.index.columns
-    image_path, content_hash = (columns.column(name)[row].as_py() for name in ("image_path", "content_hash"))
-    settings = serving.settings
-    return stored_picture(image_path, content_hash, settings.pictures_root, settings.intake)
+    product, settings = loaded.engine.item(item_id), serving.settings
+    return stored_picture(product["image_path"], product["content_hash"], settings.pictures_root, settings.intake)

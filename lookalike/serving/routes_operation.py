@@ -27,6 +27,15 @@ READY_EXAMPLE: dict[str, Any] = {
         "attempts": 1,
     },
     "registry_error": None,
+    "overlay": {
+        "items": 412,
+        "bytes": 2_310_144,
+        "budget_bytes": 536_870_912,
+        "over_budget": False,
+        "lag_messages": 0,
+        "lag_seconds": 0.0,
+        "problem": None,
+    },
 }
 RELEASE_EXAMPLE: dict[str, Any] = {
     "release": "7",
@@ -36,6 +45,8 @@ RELEASE_EXAMPLE: dict[str, Any] = {
     "chosen_because": "8,113 items fit the exact recipe's latency budget",
     "space": {"fingerprint": "0f3a9c1d2e4b5a69", "encoder": "lookalike-mini", "dim": 256},
     "table_versions": {"silver": 3, "embeddings": 2},
+    "log_offsets": {"0": 1204, "1": 1187},
+    "overlay": {"items": 412, "slots": 80, "patched": 300, "hidden": 32, "unplaced": 0, "bytes": 2_310_144},
     "encoder_version": "1",
     "probe_cosine": 0.9999998,
     "created_at": "2026-01-01T03:10:02+00:00",
@@ -61,19 +72,21 @@ async def healthz() -> dict[str, str]:
     "/readyz",
     summary="Can it answer searches, and does it serve what is live?",
     operation_id="ready",
-    responses=responses(example("A release answers; `degraded` when it is not the live one", READY_EXAMPLE), 503),
+    responses=responses(example("A release answers; `degraded` when something is wrong", READY_EXAMPLE), 503),
     response_class=JSONResponse,
 )
 async def readyz(request: Request) -> Response:
-    """200 while a release answers, even when the live one was refused: taking the server out would not help."""
+    """200 while a release answers, even when the live one was refused or changes do not arrive: taking the server
+    out would not help."""
     status = serving_of(request).follower.status()
-    members = _members(status)
+    overlay = serving_of(request).follower.overlay()
+    members = _members(status) | {"overlay": None if overlay is None else overlay.ready_members()}
     if status.serving is None:
         reason = serving_of(request).follower.why_not_ready()
         return problem_response(
             request, HTTPStatus.SERVICE_UNAVAILABLE, NoReleaseYet.kind, NoReleaseYet.title, reason, **members
         )
-    degraded = status.refused is not None or status.registry_error is not None
+    degraded = status.refused is not None or status.registry_error is not None or bool(overlay and overlay.trouble)
     return JSONResponse({"status": "degraded" if degraded else "ready", "release": status.serving} | members)
 
 
@@ -96,6 +109,8 @@ async def release(request: Request) -> Response:
             "chosen_because": manifest.chosen_because,
             "space": {"fingerprint": manifest.space.fingerprint} | manifest.space.model_dump(mode="json"),
             "table_versions": manifest.table_versions,
+            "log_offsets": manifest.log_offsets,
+            "overlay": None if loaded.following is None else loaded.following.status().all_members(),
             "encoder_version": loaded.release.encoder_version,
             "probe_cosine": round(loaded.probe_cosine, 7),
             "created_at": loaded.release.created_at.isoformat(),
@@ -115,8 +130,10 @@ async def release(request: Request) -> Response:
     response_class=Response,
 )
 async def metrics(request: Request) -> Response:
-    """Requests, latency by route and by search stage, the release that answers, refused releases."""
-    return Response(serving_of(request).metrics.exposition(), media_type=CONTENT_TYPE)
+    """Requests, latency by route and by search stage, the release that answers, its overlay, freshness of changes."""
+    serving = serving_of(request)
+    serving.metrics.overlay.show(serving.follower.overlay())
+    return Response(serving.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 def _members(status: Status) -> dict[str, Any]:

@@ -1,19 +1,20 @@
 """POST /v1/search: JSON, or multipart with uploaded pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import UploadFile
 
+from lookalike.contracts.errors import BadQuery
 from lookalike.contracts.query import MAX_PARTS, SearchQuery
 from lookalike.serving.answers import answer_json
 from lookalike.serving.documentation import responses
 from lookalike.serving.metrics import Metrics
-from lookalike.serving.problems import MalformedBody, UnsupportedBody
+from lookalike.serving.problems import MalformedBody, NotYetVisible, UnsupportedBody
 from lookalike.serving.release import LoadedRelease
-from lookalike.serving.schemas import SEARCH_EXAMPLES, UPLOAD_EXAMPLE, SearchResponse, parse_search
+from lookalike.serving.schemas import SEARCH_EXAMPLES, UPLOAD_EXAMPLE, Asked, SearchResponse, parse_search
 from lookalike.serving.state import serving_of
 
 RELEASE_HEADER = "Lookalike-Release"
@@ -63,18 +64,56 @@ async def search(request: Request) -> Response:
     return await run_search(request, lambda: parse_search(body.query, body.uploads))
 
 
-async def run_search(request: Request, parse: Callable[[], SearchQuery]) -> Response:
-    """Parse and answer in a search thread, on one pinned release."""
+async def run_search(request: Request, parse: Callable[[], Asked]) -> Response:
+    """Parse and answer in a search thread, on one pinned release; wait in between for changes it shall see."""
     serving = serving_of(request)
     with serving.follower.pin() as loaded:
-        data = await serving.workers.run(_answer, loaded, parse, serving.metrics)
-        return Response(data, media_type="application/json", headers={RELEASE_HEADER: loaded.version})
+        found = await serving.workers.run(_answer_if_seen, loaded, parse, serving.metrics)
+        if isinstance(found, Asked):
+            await _until_seen(loaded, found, serving.settings.serving.token_wait_seconds)
+            found = await serving.workers.run(_answer, loaded, found.query, serving.metrics)
+        return Response(found, media_type="application/json", headers={RELEASE_HEADER: loaded.version})
 
 
-def _answer(loaded: LoadedRelease, parse: Callable[[], SearchQuery], metrics: Metrics) -> bytes:
-    answer = loaded.engine.search(parse())
+def _answer_if_seen(loaded: LoadedRelease, parse: Callable[[], Asked], metrics: Metrics) -> bytes | Asked:
+    """The answer, or the checked request when it has to wait first."""
+    asked = parse()
+    return asked if _missing(loaded, asked.wanted) else _answer(loaded, asked.query, metrics)
+
+
+def _answer(loaded: LoadedRelease, query: SearchQuery, metrics: Metrics) -> bytes:
+    answer = loaded.engine.search(query)
     metrics.search(answer.took_ms)
     return answer_json(answer)
+
+
+def _missing(loaded: LoadedRelease, wanted: Mapping[int, int]) -> Mapping[int, int]:
+    if not wanted:
+        return wanted
+    if loaded.following is None:
+        raise BadQuery("this server follows no changes, so no search can wait for one; leave min_token out")
+    unknown = sorted(set(wanted) - set(range(loaded.following.partitions)))
+    if unknown:
+        raise BadQuery(
+            f"min_token names partition {unknown[0]}; the log has 0 to {loaded.following.partitions - 1}. Pass the "
+            f"token of a change back unchanged"
+        )
+    return loaded.following.offsets.missing(wanted)
+
+
+async def _until_seen(loaded: LoadedRelease, asked: Asked, longest_seconds: float) -> None:
+    """Holds no thread meanwhile. Raises NotYetVisible that says what is missing."""
+    seconds = longest_seconds if asked.max_wait_ms is None else min(longest_seconds, asked.max_wait_ms / 1000)
+    following = loaded.following
+    assert following is not None
+    missing = await following.offsets.wait(asked.wanted, seconds)
+    if missing:
+        seen = following.seen()
+        said = ", ".join(
+            f"offset {offset} of partition {partition} (seen up to {seen.get(partition, 'none')})"
+            for partition, offset in sorted(missing.items())
+        )
+        raise NotYetVisible(f"after {seconds:g} s this server has not seen: {said}; ask again, or without min_token")
 
 
 async def _read(request: Request) -> _Body:

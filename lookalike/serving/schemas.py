@@ -2,14 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lookalike.contracts.change import decode_token
 from lookalike.contracts.query import MAX_K, MAX_PARTS, Box, Filter, QueryPart, SearchQuery
 from lookalike.serving.problems import FieldProblem, InvalidRequest, invalid_values
 
+MAX_TOKEN_LENGTH = 10_000
 PICTURE_EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR42mO8oyHHwMAAAAZ2ASSxu+OmAAAAAElFTkSuQmCC"
 """Two red pixels as PNG."""
 
@@ -55,7 +58,7 @@ PRODUCT_EXAMPLE: dict[str, Any] = {
     "author": "Twitter",
     "author_url": "https://github.com/twitter/twemoji",
     "synthetic": ["price", "stock"],
-    "picture_url": "/v1/items/twemoji%3Ared-apple/picture",
+    "picture_url": "/v1/items/twemoji%3Ared-apple/picture?v=0f3a9c1d2e4b",
 }
 
 
@@ -82,6 +85,10 @@ class SearchRequest(_Request):
     k: int = Field(default=24, ge=1, le=MAX_K, description="hits per page")
     cursor: str | None = Field(default=None, description="next_cursor of the page before, of the same query")
     exclude_query_items: bool = Field(default=True, description="leave out the items named in the parts")
+    min_token: str | None = Field(
+        default=None, max_length=MAX_TOKEN_LENGTH, description="token of a change: wait until it is visible here"
+    )
+    max_wait_ms: int | None = Field(default=None, ge=0, description="... at most so long; the server has its own limit")
 
 
 class HitResponse(BaseModel):
@@ -111,6 +118,7 @@ class SearchResponse(BaseModel):
                 "next_cursor": "eyJyIjoiNyIsIm8iOjI0fQ",
                 "plan": "index",
                 "matching": 8113,
+                "fresh": 1,
                 "took_ms": {"encode": 1.9, "filter": 0.0, "search": 0.6, "enrich": 0.3, "total": 2.8},
             }
         }
@@ -120,24 +128,40 @@ class SearchResponse(BaseModel):
     hits: list[HitResponse]
     next_cursor: str | None
     plan: Literal["index", "exact"]
-    matching: int
+    matching: int = Field(description="items that pass the filters")
+    fresh: int = Field(description="hits that changed since the release was built")
     took_ms: dict[str, float]
 
 
-def parse_search(body: bytes, uploads: Sequence[bytes] = ()) -> SearchQuery:
-    """JSON to a checked query. Raises InvalidRequest or MalformedBody, naming each wrong value."""
+@dataclass(frozen=True)
+class Asked:
+    """A checked query, and the changes that it shall see (offset by partition), waiting at most `max_wait_ms`."""
+
+    query: SearchQuery
+    wanted: Mapping[int, int] = field(default_factory=dict)
+    max_wait_ms: int | None = None
+
+
+def parse_search(body: bytes, uploads: Sequence[bytes] = ()) -> Asked:
+    """JSON to a checked query. Raises InvalidRequest, MalformedBody or BadQuery, naming each wrong value."""
     try:
         request = SearchRequest.model_validate_json(body)
     except ValidationError as error:
         raise invalid_values(error) from error
     parts = tuple(_part(number, part, uploads) for number, part in enumerate(request.parts))
-    return SearchQuery(
+    query = SearchQuery(
         parts=parts,
         filters=tuple(request.filters),
         k=request.k,
         cursor=request.cursor,
         exclude_query_items=request.exclude_query_items,
     )
+    return Asked(query, wanted_by(request.min_token), request.max_wait_ms)
+
+
+def wanted_by(min_token: str | None) -> dict[int, int]:
+    """Offsets by partition that a request shall see. Raises BadQuery for what is no token."""
+    return {} if min_token is None else decode_token(min_token)
 
 
 def _part(number: int, part: PartRequest, uploads: Sequence[bytes]) -> QueryPart:

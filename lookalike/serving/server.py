@@ -26,7 +26,7 @@ def serve(settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, address=f"{_reported(host)}:{port}"),
         loop="uvloop",
         http="httptools",
         access_log=False,
@@ -42,6 +42,11 @@ def serve(settings: Settings) -> None:
         pass  # uvicorn has shut down in order and only passes the signal on
     finally:
         listener.close()
+
+
+def _reported(host: str) -> str:
+    """The host under which this server reports: an address that stands for all says nothing to others."""
+    return socket.gethostname() if host in ("0.0.0.0", "::") else host
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""What the routes share: settings, the follower, the search threads and the metrics of one server."""
+"""What the routes share: settings, the follower, the log, the threads and the metrics of one server."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ from fastapi import Request
 
 from lookalike.contracts.settings import Settings
 from lookalike.serving.follower import Follower
+from lookalike.serving.log_access import LogAccess
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.workers import Workers
 
@@ -18,6 +19,9 @@ class Serving:
     follower: Follower
     workers: Workers
     metrics: Metrics
+    log: LogAccess
+    writers: Workers
+    """Threads that append changes: a flush to disk must not wait behind searches, nor they behind it."""
 
 
 def serving_of(request: Request) -> Serving:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from prometheus_client import Gauge
+
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.problems import Overloaded
 
@@ -24,24 +26,24 @@ T = TypeVar("T")
 class Workers:
     """A thread pool with a bound on waiting work. All methods are called on the event loop."""
 
-    def __init__(self, threads: int, metrics: Metrics) -> None:
-        """`threads` 0 means one per core."""
+    def __init__(self, threads: int, metrics: Metrics, pending: Gauge | None = None) -> None:
+        """`threads` 0 means one per core; `pending` shows the waiting work, by default as searches."""
         self.threads = threads or os.cpu_count() or 1
         self.limit = self.threads * PENDING_PER_THREAD
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="search")
-        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="worker")
+        self._metrics, self._shown = metrics, metrics.pending if pending is None else pending
         self._pending = 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run in a thread. Raises Overloaded when too many wait or the deadline passes."""
         if self._pending >= self.limit:
             self._metrics.overloads.inc()
-            raise Overloaded(f"{self._pending} searches wait already; try again in a moment")
+            raise Overloaded(f"{self._pending} requests wait already; try again in a moment")
         deadline = time.monotonic() + DEADLINE_SECONDS
 
         def in_time() -> T:
             if time.monotonic() > deadline:
-                raise Overloaded(f"the search could not be started within {DEADLINE_SECONDS:.0f} s")
+                raise Overloaded(f"the request could not be started within {DEADLINE_SECONDS:.0f} s")
             return function(*args, **kwargs)
 
         self._count(+1)
@@ -51,7 +53,7 @@ class Workers:
             return await asyncio.wait_for(asyncio.shield(future), DEADLINE_SECONDS)
         except TimeoutError:
             self._metrics.overloads.inc()
-            raise Overloaded(f"the search took longer than {DEADLINE_SECONDS:.0f} s") from None
+            raise Overloaded(f"the request took longer than {DEADLINE_SECONDS:.0f} s") from None
 
     def close(self) -> None:
         """Let running searches end; start no more."""
@@ -64,4 +66,4 @@ class Workers:
 
     def _count(self, change: int) -> None:
         self._pending += change
-        self._metrics.pending.set(self._pending)
+        self._shown.set(self._pending)

@@ -6,6 +6,7 @@ engine, which also understands deletion vectors. Every call opens a fresh handle
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,18 @@ from lookalike.contracts.tables import TableContract
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-APPEND_TRIES = 5
+APPEND_TRIES = 8
 FIRST_RETRY_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class AppTransaction:
+    """Makes an append idempotent: the table's log keeps the highest `version` of each `app`, in the same commit as
+    the rows, and an append that does not raise it is not made.
+    """
+
+    app: str
+    version: int
 
 
 class DeltaTables:
@@ -44,6 +55,10 @@ class DeltaTables:
         """Newest version of the table. Raises NotFound when there is no such table."""
         return int(self._open(name, None).version())
 
+    def columns(self, name: str) -> list[str]:
+        """Names of the table's columns as it stands. Raises NotFound when there is no such table."""
+        return [field.name for field in self._open(name, None).schema().fields]
+
     def batches(
         self,
         contract: TableContract,
@@ -52,20 +67,25 @@ class DeltaTables:
         version: int | None = None,
         order_by: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Stream the rows, in the contract's column types. `where` and `order_by` are SQL over its columns."""
+        """Stream the rows, in the contract's column types. `where` and `order_by` are SQL over its columns.
+
+        A column that may be empty is empty where the table is from before it was added.
+        """
         from deltalake import QueryBuilder
 
         names = list(columns) if columns is not None else contract.schema.names
         schema = pa.schema([contract.schema.field(name) for name in names])
-        sql = f"SELECT {', '.join(names)} FROM rows"
+        table = self._open(contract.name, version)
+        there = {field.name for field in table.schema().fields}
+        absent = {name for name in names if name not in there and contract.schema.field(name).nullable}
+        selected = [f'NULL AS "{name}"' if name in absent else f'"{name}"' for name in names]
+        sql = f"SELECT {', '.join(selected)} FROM rows"
         if where:
             sql += f" WHERE {where}"
         if order_by:
             sql += f" ORDER BY {order_by}"
-        reader = QueryBuilder().register("rows", self._open(contract.name, version)).execute(sql)
-        for batch in reader:
-            table = pa.Table.from_batches([pa.record_batch(batch)])
-            yield from table.cast(_nullable(schema)).to_batches()
+        for batch in QueryBuilder().register("rows", table).execute(sql):
+            yield from pa.Table.from_batches([pa.record_batch(batch)]).cast(_nullable(schema)).to_batches()
 
     def read(
         self,
@@ -94,11 +114,16 @@ class DeltaTables:
             builder = builder.register(contract.name, self._open(contract.name, None))
         return pa.table(builder.execute(sql).read_all())
 
+    def transaction_version(self, contract: TableContract, app: str) -> int | None:
+        """Highest version that an append of this application has committed; None without one or without a table."""
+        if not self.exists(contract.name):
+            return None
+        version = self._open(contract.name, None).transaction_version(app)
+        return None if version is None else int(version)
+
     def has_transaction(self, contract: TableContract, transaction: str) -> bool:
         """Whether a commit of this application transaction is in the table's log; False when there is no table."""
-        if not self.exists(contract.name):
-            return False
-        return self._open(contract.name, None).transaction_version(transaction) is not None
+        return self.transaction_version(contract, transaction) is not None
 
     def raw_batches(self, name: str) -> Iterator[pa.RecordBatch]:
         """All rows of a table that has no contract here (a user's own catalogue), in its own types."""
@@ -107,28 +132,58 @@ class DeltaTables:
         for batch in QueryBuilder().register("rows", self._open(name, None)).execute("SELECT * FROM rows"):
             yield pa.record_batch(batch)
 
-    def append(self, contract: TableContract, rows: pa.Table) -> None:
-        """Append rows, making the table first if need be; retried from a fresh handle when another writer won."""
-        from deltalake import write_deltalake
+    def create(self, contract: TableContract) -> None:
+        """Make the table as its contract says, unless it is there."""
+        from deltalake import DeltaTable
+
+        if "://" not in self.root:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+        if not self.exists(contract.name):
+            DeltaTable.create(
+                self.uri(contract.name),
+                contract.schema,
+                mode="ignore",
+                partition_by=list(contract.partition_by) or None,
+                configuration={
+                    "delta.enableChangeDataFeed": str(contract.change_data_feed).lower(),
+                    **{f"delta.constraints.{name}": sql for name, sql in contract.constraints.items()},
+                },
+                raise_if_key_not_exists=False,  # names of constraints are not among the properties that it knows
+            )
+
+    def append(self, contract: TableContract, rows: pa.Table, transaction: AppTransaction | None = None) -> bool:
+        """Append rows, making the table first if need be; retried from a fresh handle when another writer won.
+
+        With a `transaction`, rows and transaction are one commit (also when there are no rows), and False is returned
+        without one when the table's log has this or a higher version. Raises deltalake's CommitFailedError when
+        APPEND_TRIES commits were beaten.
+        """
         from deltalake.exceptions import CommitFailedError
 
         rows = rows.select(contract.schema.names).cast(contract.schema)
-        if "://" not in self.root:
-            Path(self.root).mkdir(parents=True, exist_ok=True)
         for attempt in range(APPEND_TRIES):
             try:
-                write_deltalake(
-                    self.uri(contract.name),
-                    rows,
-                    mode="append",
-                    partition_by=list(contract.partition_by) or None,
-                    configuration={"delta.enableChangeDataFeed": str(contract.change_data_feed).lower()},
-                )
-                return
+                return self._try_append(contract, rows, transaction)
             except CommitFailedError:
                 if attempt == APPEND_TRIES - 1:
                     raise
                 time.sleep(FIRST_RETRY_SECONDS * 2**attempt)
+        raise AssertionError("the last try returned or raised")
+
+    def _try_append(self, contract: TableContract, rows: pa.Table, transaction: AppTransaction | None) -> bool:
+        from deltalake import CommitProperties, Transaction, write_deltalake
+
+        self.create(contract)
+        table = self._open(contract.name, None)
+        properties = None
+        if transaction is not None:
+            reached = table.transaction_version(transaction.app)
+            if reached is not None and reached >= transaction.version:
+                return False
+            # A commit of the same application after this handle was opened makes this one fail, not double.
+            properties = CommitProperties(app_transactions=[Transaction(transaction.app, transaction.version)])
+        write_deltalake(table, rows, mode="append", commit_properties=properties)
+        return True
 
     def _open(self, name: str, version: int | None) -> "DeltaTable":
         from deltalake import DeltaTable

@@ -259,3 +259,49 @@ def test_first_use_by_two_processes_at_once_and_nothing_beside_home(tmp_path):
 def test_a_registry_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(LookalikeError, match=r"registry\.tracking_uri = 'carrier-pigeon://x'"):
         Registry(Settings(home=tmp_path / "var", registry={"tracking_uri": "carrier-pigeon://x"})).live()
+
+
+def test_a_release_is_asked_for_once_until_the_pointer_moves(registry, settings, encoder):
+    with pytest.raises(NotFound, match="nothing is live"):
+        registry.ask_for_release("full", {"items": 3}, "server a")
+    for number, name in enumerate("ab", 3):
+        judged(registry, settings, encoder, name, items=number)
+    registry.promote("1", "ada")
+    assert registry.asked() is None
+    asked = registry.ask_for_release("full", {"items": 3}, "server a")
+    assert (asked.action, asked.version, asked.actor) == (Action.ASKED, "1", "server a")
+    assert asked.evidence == {"reason": "full", "items": 3}
+    assert registry.ask_for_release("fuller", {}, "server b") == asked == Registry(settings).asked()
+    lines = [entry for entry in registry.history() if entry.action is Action.ASKED]
+    assert lines == [asked]
+    registry.promote("2", "ada")
+    assert registry.asked() is None
+    assert registry.ask_for_release("full again", {}, "server b").version == "2"
+
+
+def test_a_request_cut_off_before_its_line_is_finished_by_the_next(registry, settings, encoder, monkeypatch):
+    judged(registry, settings, encoder, "first")
+    registry.promote("1", "ada")
+    with monkeypatch.context() as patched:
+        patched.setattr(registry._ledger, "append", lambda entry: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            registry.ask_for_release("full", {}, "server a")
+    assert [entry for entry in registry.history() if entry.action is Action.ASKED] == []
+    again = registry.ask_for_release("full", {}, "server b")
+    assert again.actor == "server a"
+    assert [entry for entry in registry.history() if entry.action is Action.ASKED] == [again]
+
+
+def test_an_incoming_encoder_is_announced_replaced_and_withdrawn(registry, settings, encoder):
+    assert registry.incoming_encoder() is None
+    with pytest.raises(NotFound, match="no encoder is incoming"):
+        registry.withdraw_encoder("ada")
+    first = registry.announce_encoder(encoder, space("a"), "ada")
+    assert first == settings.encoders_root / space("a").fingerprint == registry.incoming_encoder()
+    assert (first / "encoder.json").is_file()
+    second = registry.announce_encoder(encoder, space("d"), "ada")
+    assert Registry(settings).incoming_encoder() == second != first
+    release = registry.register(seal(settings, "first", weights="d"), encoder, "ada")
+    assert release.encoder_version == "2" and release.encoder_dir == second
+    assert registry.withdraw_encoder("grace") == second
+    assert registry.incoming_encoder() is None

@@ -1,7 +1,7 @@
-import http.server
 import io
+import random
 import struct
-import threading
+import time
 import zlib
 
 import numpy as np
@@ -147,27 +147,47 @@ def test_reading_stops_at_the_limit_of_bytes(tmp_path):
     assert read_picture("x", tmp_path, limits) == bytes(100)
 
 
-def test_remote_pictures_over_http_and_fsspec(tmp_path, encode):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            found = self.path == "/a.png"
-            self.send_response(200 if found else 404)
-            self.end_headers()
-            self.wfile.write(encode() if found else b"")
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}"
-        assert read_picture(f"{url}/a.png", tmp_path, LIMITS) == encode()
-        assert reason(read_picture(f"{url}/b.png", tmp_path, LIMITS)) is RefusalReason.PICTURE_MISSING
-    finally:
-        server.shutdown()
-        server.server_close()
+def test_pictures_of_a_store_that_fsspec_knows(tmp_path, encode):
     import fsspec
 
     fsspec.filesystem("memory").pipe("/shop/a.png", encode())
     assert read_picture("memory://shop/a.png", tmp_path, LIMITS) == encode()
+    assert reason(read_picture("memory://shop/b.png", tmp_path, LIMITS)) is RefusalReason.PICTURE_MISSING
+
+
+def test_a_store_that_does_not_answer_may_answer_again(tmp_path, monkeypatch):
+    import fsspec
+
+    calls = []
+
+    def failing(*_):
+        calls.append(time.monotonic())
+        raise OSError("the bucket's host is away")
+
+    monkeypatch.setattr(fsspec, "open", failing)
+    monkeypatch.setattr("lookalike.catalogue.intake._FIRST_PAUSE_SECONDS", 0.02)
+    refused = read_picture("s3://shop/a.png", tmp_path, IntakeSettings(fetch_tries=3))
+    assert reason(refused) is RefusalReason.PICTURE_UNAVAILABLE
+    assert len(calls) == 3
+    assert calls[1] - calls[0] >= 0.02
+    assert calls[2] - calls[1] >= 0.04
+    calls.clear()
+    assert reason(read_picture("s3://shop/a.png", tmp_path, LIMITS, tries=1)) is RefusalReason.PICTURE_UNAVAILABLE
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_damaged_bytes_give_a_refusal_or_a_picture_and_never_an_error(form):
+    rng = random.Random(form)
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, form)
+    whole = buffer.getvalue()
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            data[rng.randrange(min(len(data), rng.choice([40, 200, len(data)])))] = rng.randrange(256)
+        info = inspect_picture(bytes(data), LIMITS)
+        assert isinstance(info, PictureInfo | Refusal)
+        if isinstance(info, PictureInfo):
+            assert decode_picture(bytes(data)).ndim == 3

@@ -60,3 +60,12 @@ def test_a_named_file_must_exist(monkeypatch, tmp_path):
 def test_settings_are_frozen():
     with pytest.raises(ValidationError):
         load_settings().serving.port = 1
+
+
+def test_private_networks_are_networks():
+    assert (
+        load_settings(intake={"private_networks": ("10.0.0.0/8", "fd00::/8")}).intake.private_networks[0]
+        == "10.0.0.0/8"
+    )
+    with pytest.raises(SettingsError, match=r"intake\.private_networks.*10\.0\.0\.0/99.*does not appear to be"):
+        load_settings(intake={"private_networks": ("10.0.0.0/99",)})

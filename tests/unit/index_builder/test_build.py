@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,6 +9,7 @@ from index_builder.costs import estimate
 from index_builder.gather import BadVectors, place_vectors
 from index_builder.reader import open_index
 from lookalike.contracts.errors import LookalikeError, NotFound, SpaceMismatch
+from lookalike.contracts.item_state import state_of_row
 from lookalike.contracts.manifest import Manifest
 from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
@@ -28,12 +31,31 @@ def test_manifest_says_from_what(catalogue, built):
     for recipe, folder in built.items():
         manifest = Manifest.read(folder)
         assert manifest.items == ITEMS
-        assert manifest.table_versions == {"silver": 1, "embeddings": 1}
+        assert manifest.table_versions == {name: catalogue.tables.version(name) for name in ("silver", "embeddings")}
         assert manifest.space == catalogue.space
         assert manifest.recipe.name == recipe
         assert manifest.build["coverage"]["indexed"] == ITEMS
         assert max(point.recall_at_10 for point in manifest.operating_points) > 0.95
         assert sorted(path.name for path in folder.iterdir()) == ["index.faiss", "items.arrow", "manifest.json"]
+
+
+def test_registers_and_how_far_the_log_is_covered_are_in_the_artifact(kit, small, tmp_path):
+    table = kit.silver_rows(["streamed"])
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    registers = {"base_version": [5], "column_versions": [[("price", 7)]], "changed_at": [at], "version": [7]}
+    for name, values in registers.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    vectors = kit.embedding_rows(["streamed"], kit.clustered(1, 5), small.space.fingerprint)
+    tables = small.extend(table, vectors).tables
+    build(small.settings, small.space, tables, tmp_path / "index", LogProgress(), "exact", {"0": 17, "1": 4})
+    assert Manifest.read(tmp_path / "index").log_offsets == {"0": 17, "1": 4}
+    index = open_index(tmp_path / "index")
+    rows = index.rows_of(["streamed", small.ids[0]])
+    state = state_of_row(index.columns.slice(int(rows[0]), 1).to_pylist()[0])
+    assert (state.base_version, state.column_versions, state.changed_at) == (5, {"price": 7}, at)
+    older = state_of_row(index.columns.slice(int(rows[1]), 1).to_pylist()[0])
+    assert (older.base_version, older.column_versions, older.changed_at) == (1, {}, None)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -1,18 +1,27 @@
-"""A tiny deterministic encoder, an index of plain numpy, and a catalogue of 600 items with filterable columns."""
+"""A tiny deterministic encoder, an index of plain numpy, a catalogue of 600 items, and a shop that keeps changing."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from index_builder.build import build
+from index_builder.reader import open_index
+from lookalike.catalogue.silver_rows import silver_row
+from lookalike.contracts.change import ChangeKind, Position
+from lookalike.contracts.item_state import PICTURE_COLUMNS, ItemState, Outcome, unknown_item
 from lookalike.contracts.manifest import IndexRecipe, Manifest
-from lookalike.contracts.settings import IntakeSettings
+from lookalike.contracts.progress import LogProgress
+from lookalike.contracts.settings import IntakeSettings, Settings
 from lookalike.contracts.space import EmbeddingSpace
-from lookalike.contracts.tables import SILVER
+from lookalike.contracts.tables import EMBEDDINGS, SILVER
+from lookalike.contracts.vector_update import VectorUpdate
 from lookalike.search.engine import SearchEngine
+from lookalike.search.overlay import Overlay
+from lookalike.storage.delta import DeltaTables
 
 DIM, ITEMS = 16, 600
 SPACE = EmbeddingSpace(
@@ -170,6 +179,12 @@ def make_engine(vectors, columns, encoder, store):
 
 
 @pytest.fixture
+def array_overlay(vectors, columns):
+    """An overlay of the index that `make_engine` makes."""
+    return lambda forgetful: Overlay(ArrayIndex(vectors, columns, forgetful), SPACE.fingerprint, 2**30)
+
+
+@pytest.fixture
 def engine(make_engine):
     return make_engine()
 
@@ -178,3 +193,172 @@ def engine(make_engine):
 def encode():
     """Vector that the encoder gives to text or picture bytes."""
     return lambda data: vector_of(data if isinstance(data, bytes) else data.encode())
+
+
+COLOURS, BRANDS, WORDS = ("red", "blue", "green"), ("acme", "bolt", "cobra", None), ("new", "sale", "kids", "bio")
+
+
+def picture_hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+class Shop:
+    """Random changes as the job would publish them, and a naive truth: a dictionary of states, one loop per question.
+
+    Pictures whose name ends in "!" never get a vector. `known` holds what the receiver of the messages was told.
+    """
+
+    def __init__(self, seed: int, items: int):
+        self.random = np.random.default_rng(seed)
+        self.version = 0
+        self.states = {}
+        for number in range(items):
+            item_id = f"item-{number:04d}"
+            self.states[item_id] = ItemState(item_id, 0, self.columns(f"{item_id} picture 0"), {}, False, None)
+        self.sealed = dict(self.states)
+        self.known = dict(self.states)
+        self.offset = 0
+
+    def columns(self, picture):
+        random = self.random
+        return {
+            "title": f"title {random.integers(1000)}", "brand": BRANDS[random.integers(4)],
+            "category_path": [["food"], ["food", "drink"], []][random.integers(3)],
+            "tags": sorted(set(random.choice(WORDS, random.integers(4)).tolist())), "group_id": None,
+            "price": [None, round(float(random.random() * 100), 2)][min(random.integers(8), 1)],
+            "currency": "EUR", "stock": [None, int(random.integers(4))][min(random.integers(8), 1)],
+            "licence": "CC0-1.0", "licence_url": None, "author": None, "author_url": None,
+            "attributes": {} if random.random() < 0.3 else {"colour": COLOURS[random.integers(3)]},
+            "keywords": {"de": ["Apfel", f"Wort {random.integers(100)}"]}, "synthetic": [], "source": "shop",
+            "image_path": f"{picture}.bin", "content_hash": picture_hash(picture), "width": 1, "height": 1,
+        }  # fmt: skip
+
+    def change(self, kinds="uppaaadr", late=0.15, new=0.2, lost=0.05):
+        """One random change of a random item, as the message that the job would publish, or None when it is behind."""
+        self.version += 1
+        version = self.version if self.random.random() > late else int(self.random.integers(0, self.version + 1))
+        kind = kinds[self.random.integers(len(kinds))]
+        known = sorted(self.states)
+        item_id = known[self.random.integers(len(known))]
+        if kind == "u" and self.random.random() < new:
+            item_id = f"new-{self.random.integers(10_000):04d}"
+        old = self.states.get(item_id, unknown_item(item_id))
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=version)
+        if kind in "up":
+            same = kind == "u" and old.described and self.random.random() < 0.3
+            picture = f"{item_id} picture {version}" + ("!" if self.random.random() < lost else "")
+            columns = self.columns(picture)
+            if same:
+                columns |= {name: old.columns[name] for name in PICTURE_COLUMNS}
+            state, outcome = old.upsert(version, columns, at)
+        elif kind == "a":
+            names = self.random.choice(["price", "stock", "tags", "brand", "attributes", "title"], 2, replace=False)
+            values = self.columns("x")
+            state, outcome = old.set_columns(version, {name: values[name] for name in names.tolist()}, at)
+        else:
+            state, outcome = old.set_deleted(version, kind == "d", at)
+        if outcome != Outcome.CHANGED:
+            return None
+        self.states[item_id] = state
+        return self.message(
+            state, {"u": "upsert", "p": "upsert", "a": "attributes", "d": "delete"}.get(kind, "restore")
+        )
+
+    def message(self, state, kind="upsert", always=False):
+        """As the job publishes it: with a vector unless the sealed release has it, or nobody has."""
+        self.offset += 1
+        sealed = self.sealed.get(state.item_id)
+        has = sealed is not None and sealed.content_hash == state.content_hash
+        path = state.columns.get("image_path", "!.bin")
+        carries = not path.endswith("!.bin") and (always or not has)
+        update = VectorUpdate(
+            Position(0, self.offset), state, ChangeKind(kind), state.changed_at,
+            {SPACE.fingerprint: self.vector(state)} if carries else {},
+        )  # fmt: skip
+        return VectorUpdate.decode(update.encode())
+
+    def changes(self, count, **settings):
+        found = [self.change(**settings) for _ in range(count)]
+        return [update for update in found if update is not None]
+
+    def deliver(self, update):
+        """Tell the truth of one message."""
+        before = self.known.get(update.state.item_id, unknown_item(update.state.item_id))
+        self.known[update.state.item_id] = before.merge(update.state)
+
+    @staticmethod
+    def vector(state):
+        return vector_of((state.content_hash or "").encode())
+
+    def found(self, states=None):
+        """States that a search may find, by id."""
+        states = self.known if states is None else states
+        return {
+            item_id: state
+            for item_id, state in states.items()
+            if state.described and not state.deleted and not state.columns["image_path"].endswith("!.bin")
+        }
+
+    def scores(self, fused, passes=lambda columns: True, without=()):
+        """(−score, id) of all that pass, in order."""
+        fused = np.asarray(fused, np.float64) / np.linalg.norm(np.asarray(fused, np.float64))
+        scored = []
+        for item_id, state in self.found().items():
+            if passes(state.columns) and item_id not in without:
+                vector = self.vector(state).astype(np.float64)
+                scored.append((-round(float(vector @ fused / np.linalg.norm(vector)), 6), item_id))
+        return sorted(scored)
+
+
+def seal_states(folder, states):
+    """A sealed index of the exact recipe, built from real tables that hold these states."""
+    settings = Settings(home=folder)
+    tables = DeltaTables(settings.tables_root)
+    rows = [silver_row(state, "s", 4) for state in states.values() if state.described]
+    rows = [
+        row | {name: list(row[name].items()) for name in ("attributes", "keywords", "column_versions")} for row in rows
+    ]
+    tables.append(SILVER, pa.Table.from_pylist(rows, schema=SILVER.schema))
+    embedded = [state for state in states.values() if state.described and "!.bin" not in state.columns["image_path"]]
+    columns = {
+        "item_id": [state.item_id for state in embedded], "space": [SPACE.fingerprint] * len(embedded),
+        "content_hash": [state.content_hash for state in embedded], "item_version": [1] * len(embedded),
+        "encoder_version": ["1"] * len(embedded), "vector": [Shop.vector(state).tolist() for state in embedded],
+        "l2_norm": [1.0] * len(embedded),
+    }  # fmt: skip
+    tables.append(EMBEDDINGS, pa.table(columns, schema=EMBEDDINGS.schema))
+    build(settings, SPACE, tables, folder / "index", LogProgress(), "exact")
+    return open_index(folder / "index")
+
+
+@pytest.fixture
+def make_shop():
+    return Shop
+
+
+@pytest.fixture(scope="session")
+def seal(tmp_path_factory):
+    return lambda states: seal_states(tmp_path_factory.mktemp("sealed"), states)
+
+
+@pytest.fixture(scope="session")
+def sealed_shop(seal):
+    """400 items, sealed. Shops of one seed and size begin alike."""
+    return seal(Shop(0, 400).sealed)
+
+
+@pytest.fixture
+def shop():
+    return Shop(0, 400)
+
+
+@pytest.fixture
+def make_live(sealed_shop, encoder, tmp_path):
+    """(overlay, engine) over the sealed shop or another index."""
+
+    def make(index=sealed_shop, overlay=True, release="7", **changes):
+        layer = Overlay(index, SPACE.fingerprint, 2**30) if overlay else None
+        settings = {"decode": decode, "limits": IntakeSettings(), "pictures_root": tmp_path} | changes
+        return layer, SearchEngine(index, encoder, release, overlay=layer, **settings)
+
+    return make

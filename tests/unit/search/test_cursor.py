@@ -4,7 +4,7 @@ import pytest
 
 from lookalike.contracts.errors import BadQuery, CursorExpired
 from lookalike.contracts.query import MAX_DEPTH, Box, Filter, QueryPart, SearchQuery
-from lookalike.search.cursor import Cursor, decode, query_hash, start_of
+from lookalike.search.cursor import Cursor, cursor_of, decode, query_hash
 
 PICTURE = QueryPart(picture=b"abc", crop=Box(left=0, top=0, width=0.5, height=1))
 QUERY = SearchQuery(parts=(QueryPart(text="a"), PICTURE), filters=(Filter(field="price", at_most=3),))
@@ -17,18 +17,18 @@ def with_cursor(query, cursor):
 def test_back_and_forth():
     cursor = Cursor("7", query_hash(QUERY), 24)
     assert decode(cursor.encode()) == cursor
-    assert start_of(with_cursor(QUERY, cursor.encode()), "7") == 24
-    assert start_of(QUERY, "7") == 0
+    assert cursor_of(with_cursor(QUERY, cursor.encode()), "7") == cursor
+    assert cursor_of(QUERY, "7") is None
 
 
 def test_the_page_size_may_change():
     text = Cursor("7", query_hash(QUERY), 24).encode()
-    assert start_of(with_cursor(QUERY.model_copy(update={"k": 3}), text), "7") == 24
+    assert cursor_of(with_cursor(QUERY.model_copy(update={"k": 3}), text), "7").depth == 24
 
 
 def test_of_another_release():
     with pytest.raises(CursorExpired, match="release '7', but release '8'"):
-        start_of(with_cursor(QUERY, Cursor("7", query_hash(QUERY), 24).encode()), "8")
+        cursor_of(with_cursor(QUERY, Cursor("7", query_hash(QUERY), 24).encode()), "8")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_of_another_release():
 def test_of_another_query(change):
     text = Cursor("7", query_hash(QUERY), 24).encode()
     with pytest.raises(CursorExpired, match="another query"):
-        start_of(with_cursor(QUERY.model_copy(update=change), text), "7")
+        cursor_of(with_cursor(QUERY.model_copy(update=change), text), "7")
 
 
 def test_every_single_changed_character_is_noticed():

@@ -206,13 +206,15 @@ def test_products_are_plain_and_whole(engine, rows):
     expected = row | {
         "attributes": dict(row["attributes"] or []), "keywords": dict(row["keywords"]),
         "category_path": row["category_path"] or [], "tags": row["tags"] or [],
+        "column_versions": {},
     }  # fmt: skip
     assert product == expected
     assert json.loads(json.dumps(product)) == product
     answer = engine.search(query(QueryPart(text="x"), k=5))
     for hit in answer.hits:
         whole = engine.item(hit.item_id)
-        assert whole.pop("keywords") is not None
+        registers = {whole.pop(name) is None for name in ("base_version", "changed_at")}
+        assert registers == {True} and whole.pop("column_versions") == {} and whole.pop("keywords") is not None
         assert hit.product == whole
     with pytest.raises(NotFound, match="'nothing'"):
         engine.item("nothing")

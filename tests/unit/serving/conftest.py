@@ -3,6 +3,7 @@
 Each release holds other items with other titles ("apple of first"), so that an answer which mixes two would show.
 """
 
+import copy
 import hashlib
 import io
 from datetime import UTC, datetime
@@ -15,17 +16,22 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from index_builder.build import build
+from index_builder.reader import open_index
+from lookalike.contracts.change import ChangeKind, Position, Topic, partition_of
+from lookalike.contracts.item_state import state_of_row, unknown_item
 from lookalike.contracts.probe import PROBE_COUNT, Probe
 from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
+from lookalike.contracts.vector_update import VectorUpdate
 from lookalike.contracts.verdict import Check, Verdict
-from lookalike.releases.release import Release
+from lookalike.releases.release import Action, LedgerEntry, Release
 from lookalike.releases.verdict_file import write_verdict
 from lookalike.serving.app import create_app
-from lookalike.serving.release import load_release
 from lookalike.storage.delta import DeltaTables
+from lookalike.storage.log.port import Message
+from lookalike.storage.log.sqlite import SqliteLog
 
 DIM = 16
 WORDS = ("apple", "pear", "guitar", "dog", "cat", "pizza", "bicycle", "umbrella", "rocket", "tree", "fish", "cup")
@@ -87,6 +93,7 @@ class Kit:
         self.encoder = TinyEncoder()
         self.probe = probe_of(self.encoder)
         self.live_release = None
+        self.asked = []
         self.opened = 0
 
     def live(self):
@@ -96,8 +103,10 @@ class Kit:
         self.opened += 1
         return self.encoder, self.probe
 
-    def load(self, release, current):
-        return load_release(release, self.settings, current, self.open_encoder)
+    def ask_for_release(self, reason, evidence, actor):
+        entry = LedgerEntry(datetime.now(UTC), Action.ASKED, self.live_release.version, actor, evidence=evidence)
+        self.asked.append((reason, entry))
+        return entry
 
     def release(self, version, name, judged=True, image_paths=None):
         """Build `name` for real and describe it as the registry would."""
@@ -157,6 +166,92 @@ def embedding_rows(of_space, items, hashes, vectors):
     return pa.Table.from_pylist(rows, schema=EMBEDDINGS.schema)
 
 
+class Stream:
+    """Stands in for the streaming job: merges changes into states and publishes them as updates to a real log."""
+
+    def __init__(self, log, index):
+        self.log, self.index, self.version = log, index, 1_000
+        self.states, self.origins = {}, dict.fromkeys(range(log.partitions), -1)
+
+    def state(self, item_id):
+        if item_id not in self.states:
+            row = int(self.index.rows_of([item_id])[0])
+            known = row >= 0
+            row_state = state_of_row(self.index.columns.slice(row, 1).to_pylist()[0]) if known else None
+            self.states[item_id] = row_state or unknown_item(item_id)
+        return self.states[item_id]
+
+    def origin_of(self, item_id):
+        partition = partition_of(item_id.encode(), self.log.partitions)
+        self.origins[partition] += 1
+        return Position(partition, self.origins[partition])
+
+    def publish(self, kind, item_id, state, vectors=None, at=None):
+        """Append one update; the token of its origin."""
+        self.states[item_id] = state
+        origin = self.origin_of(item_id)
+        update = VectorUpdate(origin, state, kind, at or datetime.now(UTC), vectors or {})
+        self.log.append(Topic.UPDATES, [Message(update.key, update.encode())])
+        return f"{origin.partition}:{origin.offset}"
+
+    def next_version(self):
+        self.version += 1
+        return self.version
+
+    def price(self, item_id, price, at=None):
+        at = at or datetime.now(UTC)
+        state, _ = self.state(item_id).set_columns(self.next_version(), {"price": price}, at)
+        return self.publish(ChangeKind.ATTRIBUTES, item_id, state, at=at)
+
+    def delete(self, item_id):
+        state, _ = self.state(item_id).set_deleted(self.next_version(), True, datetime.now(UTC))
+        return self.publish(ChangeKind.DELETE, item_id, state)
+
+    def upsert(self, item_id, word, path, content_hash, weights="a"):
+        """A product that shows `word`, with its vector in the space of these weights."""
+        columns = dict(self.state("first:dog").columns) | {
+            "title": f"{word} fresh", "brand": "fresh", "image_path": path, "content_hash": content_hash
+        }  # fmt: skip
+        state, _ = self.state(item_id).upsert(self.next_version(), columns, datetime.now(UTC))
+        encoder = TinyEncoder(weights)
+        vectors = {encoder.space.fingerprint: encoder.encode_texts([word])[0]}
+        return self.publish(ChangeKind.UPSERT, item_id, state, vectors)
+
+
+@pytest.fixture(scope="session")
+def sealed(shared_kit):
+    """The index of the shared release."""
+    return open_index(shared_kit.live_release.index_dir, verify=False)
+
+
+@pytest.fixture
+def log(tmp_path):
+    log = SqliteLog(tmp_path / "log" / "log.db", 2, 168.0)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def stream(log, sealed):
+    return Stream(log, sealed)
+
+
+@pytest.fixture
+def flowing(shared_kit, log, serve):
+    """Start a server over the shared release that follows `log`."""
+
+    def start(log=log, **serving):
+        kit = copy.copy(shared_kit)
+        kit.asked = []
+        changed = kit.settings.serving.model_copy(update={"report_seconds": 1_000.0, **serving})
+        kit.settings = kit.settings.model_copy(update={"serving": changed})
+        server = serve(kit, open_log=lambda settings: log)
+        server.kit = kit
+        return server
+
+    return start
+
+
 @pytest.fixture
 def kit(tmp_path):
     return Kit(tmp_path / "var")
@@ -175,8 +270,8 @@ def serve():
     """Start the application of a kit; its follower polls once at the start and then when the test says so."""
     started = []
 
-    def start(kit):
-        app = create_app(kit.settings, source=kit, load=kit.load)
+    def start(kit, **more):
+        app = create_app(kit.settings, source=kit, open_encoder=kit.open_encoder, **more)
         follower = app.state.serving.follower
         follower.start = follower.poll
         client = TestClient(app, raise_server_exceptions=False)

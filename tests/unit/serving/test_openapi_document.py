@@ -1,9 +1,12 @@
 """The OpenAPI document is complete: every operation has its examples and problems, and the examples are true."""
 
+import json
+
 import jsonschema
 import pytest
 
 from lookalike.serving.schemas import SearchRequest
+from lookalike.serving.sent_changes import read_changes
 
 OPERATIONS = {
     ("post", "/v1/search"),
@@ -11,11 +14,14 @@ OPERATIONS = {
     ("get", "/v1/items/{item_id}/picture"),
     ("get", "/v1/items/{item_id}"),
     ("get", "/v1/facets"),
+    ("post", "/v1/catalogue/changes"),
     ("get", "/v1/release"),
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
 }
+SUCCESS = {"200", "202"}
+LATER_MS = 1_800_000_000_000
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def test_every_operation_is_described(document):
 def test_every_error_is_a_problem_document_with_a_true_example(document):
     problem = resolved(document, {"$ref": "#/components/schemas/Problem"})
     for (method, path), spec in operations(document).items():
-        errors = {status: body for status, body in spec["responses"].items() if status != "200"}
+        errors = {status: body for status, body in spec["responses"].items() if status not in SUCCESS}
         assert "500" in errors
         if path.startswith("/v1/"):
             assert "503" in errors
@@ -63,7 +69,8 @@ def test_every_error_is_a_problem_document_with_a_true_example(document):
 
 def test_every_answer_has_an_example_that_fits_its_schema(document):
     for (method, path), spec in operations(document).items():
-        ((_, content),) = spec["responses"]["200"]["content"].items()
+        (answer,) = (body for status, body in spec["responses"].items() if status in SUCCESS)
+        ((_, content),) = answer["content"].items()
         schema = resolved(document, content["schema"])
         example = content.get("example") or document["components"]["schemas"][schema["$ref"].split("/")[-1]]["example"]
         jsonschema.validate(example, schema)
@@ -77,6 +84,18 @@ def test_the_examples_of_requests_are_valid_requests(document):
         SearchRequest.model_validate(example["value"])
         jsonschema.validate(example["value"], resolved(document, body["application/json"]["schema"]))
     SearchRequest.model_validate_json(body["multipart/form-data"]["example"]["query"])
+
+
+def test_the_examples_of_changes_are_changes_that_are_taken(document, shared_kit):
+    spec = operations(document)["post", "/v1/catalogue/changes"]
+    assert spec["security"] == [{"adminKey": []}] and "adminKey" in document["components"]["securitySchemes"]
+    body = spec["requestBody"]["content"]
+    for example in body["application/json"]["examples"].values():
+        jsonschema.validate(example["value"], resolved(document, body["application/json"]["schema"]))
+        sent = read_changes(json.dumps(example["value"]).encode(), "application/json", LATER_MS, shared_kit.settings)
+        assert sent.taken and not sent.refused
+    lines = body["application/x-ndjson"]["example"].encode()
+    assert len(read_changes(lines, "application/x-ndjson", LATER_MS, shared_kit.settings).taken) == 2
 
 
 def test_every_reference_leads_somewhere(document):

@@ -1,5 +1,6 @@
 """The server follows the pointer, refuses what it cannot trust, and every request keeps the release it started with."""
 
+import contextlib
 import gc
 import logging
 import threading
@@ -22,7 +23,15 @@ class Held:
     """Stands for a loaded release: the follower looks at `version` and `release` only."""
 
     def __init__(self, release):
-        self.release, self.version = release, release.version
+        self.release, self.version, self.following, self.let_go_of = release, release.version, None, 0
+
+    def taking_over_from(self, before):
+        return contextlib.nullcontext()
+
+    def let_go(self):
+        self.let_go_of += 1
+
+    close = let_go
 
 
 def pointer(version, verdict="v"):

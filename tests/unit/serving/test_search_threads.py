@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -50,11 +49,13 @@ def test_work_whose_time_has_passed_is_not_begun(workers, monkeypatch):
     begun = []
 
     async def run():
-        first = asyncio.create_task(workers.run(time.sleep, 0.2))
+        gate = threading.Event()
+        first = asyncio.create_task(workers.run(gate.wait))
         second = asyncio.create_task(workers.run(begun.append, 1))
         for task in (first, second):
             with pytest.raises(Overloaded):
                 await task
+        gate.set()
 
     asyncio.run(run())
     workers._pool.submit(int).result()  # one thread, first in first out: the late one has had its turn

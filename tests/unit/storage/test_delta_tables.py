@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from lookalike.contracts.errors import NotFound
-from lookalike.contracts.tables import EMBEDDINGS, LEDGER
+from lookalike.contracts.tables import EMBEDDINGS, LEDGER, REPLAYS
 from lookalike.storage.delta import DeltaTables
 
 
@@ -66,3 +67,23 @@ def test_counts_obey_the_filter(tmp_path):
     tables.append(LEDGER, ledger_rows("1", "2", "3"))
     assert (tables.count(LEDGER), tables.count(LEDGER, "version >= '2'")) == (3, 2)
     assert sum(batch.num_rows for batch in tables.raw_batches("ledger")) == 3
+
+
+def test_a_table_from_before_a_column_was_added_reads_as_if_it_were_empty(tmp_path):
+    tables = DeltaTables(tmp_path)
+    older = pa.schema([field for field in LEDGER.schema if field.name not in ("previous", "actor")])
+    write_deltalake(tables.uri("ledger"), ledger_rows("1").select(older.names).cast(older))
+    assert set(tables.columns("ledger")) == set(older.names)
+    assert tables.read(LEDGER, ["version", "previous"]).to_pylist() == [{"version": "1", "previous": None}]
+    with pytest.raises(Exception, match="actor"):  # may not be empty: its absence is an error
+        tables.read(LEDGER, ["actor"])
+
+
+def test_columns_that_are_words_of_sql_are_read(tmp_path):
+    tables = DeltaTables(tmp_path)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    row = {
+        "snapshot_id": "s", "row_number": 1, "at": at, "actor": "a", "partition": 1, "offset": 7,
+    }  # fmt: skip
+    tables.append(REPLAYS, pa.Table.from_pylist([row], schema=REPLAYS.schema))
+    assert tables.read(REPLAYS).to_pylist() == [row]

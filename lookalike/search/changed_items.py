@@ -1,0 +1,204 @@
+"""Changed items: an append-only record of every state that an item took, and immutable views of it.
+
+Each new state of an item is an entry; the entry before it dies with the same commit. A view is a commit number and
+two lengths: of the entries below its length those live that did not die at or before its commit. So the one writer
+only ever appends and marks deaths, and readers of any number of views need no lock and never see half a commit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lookalike.contracts.encoder import Vectors
+from lookalike.contracts.sealed_index import Rows
+from lookalike.search.entries import Entry, bytes_of
+from lookalike.search.entry_masks import EntryMasks
+
+NONE = -1
+NEVER = np.iinfo(np.int64).max
+FIRST_CAPACITY = 64
+
+Key = int | str
+"""An item of the sealed index by its row, any other by its id."""
+
+
+class Growing:
+    """A numpy array that is appended to; what was appended never changes place in arrays handed out before."""
+
+    def __init__(self, dtype: DTypeLike, width: int | None = None) -> None:
+        self._array = np.empty((FIRST_CAPACITY,) if width is None else (FIRST_CAPACITY, width), dtype)
+        self._used = 0
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """All that was appended."""
+        return self._array[: self._used]
+
+    @property
+    def bytes(self) -> int:
+        return self._array.nbytes
+
+    def append(self, value: Any) -> int:
+        """Position of the new value."""
+        if self._used == len(self._array):
+            grown = np.empty((2 * len(self._array), *self._array.shape[1:]), self._array.dtype)
+            grown[: self._used] = self._array
+            self._array = grown
+        self._array[self._used] = value
+        self._used += 1
+        return self._used - 1
+
+    def fill(self, values: NDArray[Any]) -> None:
+        """Hold exactly these values, with room for a quarter more."""
+        self._used = len(values)
+        self._array = np.empty((max(FIRST_CAPACITY, self._used * 5 // 4), *values.shape[1:]), self._array.dtype)
+        self._array[: self._used] = values
+
+
+class ChangedItems:
+    """Entries with their sealed row, slot (place of their own vector) and whether a search may find them."""
+
+    def __init__(self, dim: int) -> None:
+        self.entries: list[Entry] = []
+        self.masks = EntryMasks(self.entries)
+        self.latest: dict[Key, int] = {}
+        self.rows, self.slots = Growing(np.int64), Growing(np.int64)
+        self.shown, self.died = Growing(np.bool_), Growing(np.int64)
+        # A list: readers of older views follow it while the writer appends.
+        self.previous: list[int] = []
+        self.vectors, self.slot_born = Growing(np.float32, dim), Growing(np.int64)
+        self.sizes = Growing(np.int64)
+        self.entry_bytes = self.dead_entries = 0
+
+    def add(self, key: Key, entry: Entry, slot: int, shown: bool, commit: int) -> None:
+        """The item's state from `commit` on; its entry before dies."""
+        previous = self.latest.get(key, NONE)
+        self.entries.append(entry)
+        size = bytes_of(entry)
+        self.sizes.append(size)
+        self.entry_bytes += size
+        self.rows.append(key if isinstance(key, int) else NONE)
+        self.slots.append(slot)
+        self.shown.append(shown)
+        self.died.append(NEVER)
+        self.previous.append(previous)
+        if previous != NONE:
+            self.died.array[previous] = commit
+            self.dead_entries += 1
+        self.latest[key] = len(self.entries) - 1
+
+    def add_vector(self, vector: Vectors, commit: int) -> int:
+        """Its slot."""
+        self.slot_born.append(commit)
+        return self.vectors.append(vector)
+
+    @property
+    def array_bytes(self) -> int:
+        """Of all arrays, with the room that they hold in reserve."""
+        arrays = (self.rows, self.slots, self.shown, self.died, self.sizes, self.vectors, self.slot_born)
+        return sum(array.bytes for array in arrays)
+
+    def compacted(self) -> "ChangedItems":
+        """A copy with the live entries and their slots only; views of this one stay as they are."""
+        fresh = ChangedItems(self.vectors.array.shape[1])
+        live = np.flatnonzero(self.died.array == NEVER)
+        slots = self.slots.array[live]
+        used = np.unique(slots[slots != NONE])
+        fresh.entries.extend(self.entries[at] for at in live.tolist())
+        fresh.rows.fill(self.rows.array[live])
+        fresh.slots.fill(np.where(slots == NONE, NONE, np.searchsorted(used, slots)))
+        fresh.shown.fill(self.shown.array[live])
+        fresh.sizes.fill(self.sizes.array[live])
+        fresh.entry_bytes = int(fresh.sizes.array.sum())
+        fresh.died.fill(np.full(len(live), NEVER))
+        fresh.previous = [NONE] * len(live)
+        fresh.vectors.fill(self.vectors.array[used])
+        fresh.slot_born.fill(self.slot_born.array[used])
+        places = np.empty(len(self.entries), np.int64)
+        places[live] = np.arange(len(live))
+        fresh.latest = {key: int(places[at]) for key, at in self.latest.items()}
+        return fresh
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live entries of one view, as arrays."""
+
+    slot_entries: Rows
+    """Entries that are found by their own vector."""
+    slots: Rows
+    """Their slots."""
+    touched_rows: Rows
+    """Sealed rows that have a live entry."""
+    touched_entries: Rows
+    """Those entries."""
+    patched: NDArray[np.bool_]
+    """Whether the sealed row is still found, with the entry's columns; else it is hidden."""
+
+
+class OverlayView:
+    """All changed items as of one commit. Immutable; any number of threads may read it, at any time.
+
+    `hidden` is how many sealed rows are not to be found (or not by their sealed vector), `fresh` how many items are
+    found by a vector of the overlay.
+    """
+
+    def __init__(self, items: ChangedItems, overlay_id: str, commit: int, hidden: int, fresh: int) -> None:
+        self.items, self.overlay_id, self.commit, self.hidden, self.fresh = items, overlay_id, commit, hidden, fresh
+        self.count, self.masks = len(items.entries), items.masks
+        self.rows, self._slots, self._shown = items.rows.array, items.slots.array, items.shown.array
+        self._died = items.died.array
+        self.vectors, self.slot_born = items.vectors.array, items.slot_born.array
+        self._live: Live | None = None
+
+    def entry_of(self, key: Key) -> int:
+        """Number of the item's live entry, -1 when nothing has touched it."""
+        at = self.items.latest.get(key, NONE)
+        while at >= self.count:
+            # The item changed after this view: an older entry is its state here.
+            at = self.items.previous[at]
+        return at
+
+    def entry(self, at: int) -> Entry:
+        """The entry of this number."""
+        return self.items.entries[at]
+
+    def row_of(self, at: int) -> int:
+        """Sealed row of the entry's item, -1 for none."""
+        return int(self.rows[at])
+
+    def slot_of(self, at: int) -> int:
+        """Slot of the entry, -1 where it has no vector of its own."""
+        return int(self._slots[at])
+
+    def is_shown(self, at: int) -> bool:
+        """Whether a search may find the item."""
+        return bool(self._shown[at])
+
+    def hides(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of these sealed rows are not to be found."""
+        found = [self.entry_of(row) for row in rows.tolist()]
+        return np.array([at != NONE and not (self._shown[at] and self._slots[at] == NONE) for at in found], dtype=bool)
+
+    def entry_vectors(self, entries: Rows) -> Vectors:
+        """Own vectors of these entries, shape (len(entries), dim)."""
+        found: Vectors = self.vectors[self._slots[entries]]
+        return found
+
+    @property
+    def live(self) -> Live:
+        """Computed at the first use; two threads may both do so, with the same result."""
+        if self._live is None:
+            live = np.flatnonzero(self._died > self.commit)
+            own, shown, rows = self._slots[live] != NONE, self._shown[live], self.rows[live]
+            slot_entries, sealed = live[own & shown], live[rows != NONE]
+            self._live = Live(
+                slot_entries=slot_entries,
+                slots=self._slots[slot_entries],
+                touched_rows=self.rows[sealed],
+                touched_entries=sealed,
+                patched=self._shown[sealed] & (self._slots[sealed] == NONE),
+            )
+        return self._live
