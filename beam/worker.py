@@ -29,6 +29,7 @@ BEAT_SECONDS = 1.0
 LOCK_SECONDS = 90.0
 """Longer than the supervisor lets a worker drain before it kills it."""
 LOCK_POLL_SECONDS = 0.02
+EXIT_FAULT = 1
 EXIT_USER_ERROR = 2
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -148,6 +149,9 @@ def main(name: str) -> int:
     except LookalikeError as error:
         LOG.error("%s: %s", name, error)
         return EXIT_USER_ERROR
+    except Exception:
+        LOG.exception("%s: the pipeline failed", name)
+        return EXIT_FAULT
     return 0
 
 

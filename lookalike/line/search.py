@@ -1,4 +1,4 @@
-"""The live release opened for a search from the command line: the same checks as a server, no server."""
+"""The live release and the changes since, opened for a search from the command line: a server's checks, no server."""
 
 from dataclasses import dataclass
 
@@ -28,10 +28,14 @@ class LiveSearch:
 
 
 def open_live(settings: Settings) -> LiveSearch:
-    """Open the live release, verified. Raises NotFound when nothing is live."""
+    """Open the live release, verified, with all changes until now. Raises NotFound when nothing is live."""
+    from contextlib import closing
+
     from lookalike.serving.release import load_release
+    from lookalike.storage.log.opening import open_log
 
     live = Registry(settings).alias(Alias.LIVE)
     if live is None:
         raise NotFound("nothing is live yet: `lookalike demo`, or ingest, embed, build, gate and promote")
-    return LiveSearch(load_release(live, settings).engine, settings)
+    with closing(open_log(settings)) as log, closing(load_release(live, settings, log=log)) as loaded:
+        return LiveSearch(loaded.engine, settings)

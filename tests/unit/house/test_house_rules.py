@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("lookalike", "models", "index_builder", "spark")
+PACKAGES = ("lookalike", "models", "index_builder", "spark", "beam")
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 320, 60
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -32,7 +32,13 @@ def test_names_say_what_is_inside(path):
     assert path.stem not in {"utils", "util", "common", "helpers", "manager", "misc"}
 
 
-ENGINES = {"pyspark": "spark", "delta": "spark", "torch": "models", "faiss": "index_builder"}
+ENGINES = {
+    "pyspark": "spark",
+    "delta": "spark",
+    "torch": "models",
+    "faiss": "index_builder",
+    "apache_beam": "beam",
+}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

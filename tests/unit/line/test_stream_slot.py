@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.line import stream_slot
 from lookalike.contracts.settings import load_settings
+from lookalike.line import stream_slot
 from lookalike.line.stream_slot import DRAIN_SECONDS, SETTLED_SECONDS, Slot
 
 
