@@ -19,6 +19,8 @@ class Phase:
     rate: float
     seconds: float
     searches: list[float] = field(default_factory=list)
+    inside: list[float] = field(default_factory=list)
+    search_times: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     seen: dict[str, list[float]] = field(default_factory=lambda: {"attributes": [], "gone": [], "picture": []})
     unseen: list[str] = field(default_factory=list)
@@ -46,7 +48,9 @@ def summary(phase: Phase) -> dict[str, Any]:
     mebibyte = 2**20
     return {
         "phase": phase.name, "rate": phase.rate, "seconds": phase.seconds, "sent": phase.sent,
-        "lag_at_end": phase.lag_at_end, "search_ms": quantiles(phase.searches), "search_failed": len(phase.failed),
+        "lag_at_end": phase.lag_at_end, "search_ms": quantiles(phase.searches),
+        "search_inside_ms": quantiles(phase.inside), "slowest": slowest(phase),
+        "search_failed": len(phase.failed),
         "visible_ms": {kind: quantiles(seen) for kind, seen in phase.seen.items()}, "unseen": phase.unseen[:10],
         "memory_mib": {
             name: [values[min(12, len(values) - 1)] // mebibyte, values[-1] // mebibyte, max(values) // mebibyte]
@@ -54,6 +58,13 @@ def summary(phase: Phase) -> dict[str, Any]:
         },
         "cores": phase.cpu,
     }  # fmt: skip
+
+
+def slowest(phase: Phase, count: int = 12) -> list[tuple[float, float]]:
+    """The slowest searches: when (seconds into the phase), and how long (ms). Together: a stall; apart: contention."""
+    pairs = sorted(zip(phase.searches, phase.search_times, strict=True), reverse=True)[:count]
+    first = min(phase.search_times, default=0.0)
+    return sorted((round(at - first, 1), round(seconds * 1e3, 1)) for seconds, at in pairs)
 
 
 def histogram(url: str) -> dict[str, Any]:

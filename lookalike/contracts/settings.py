@@ -130,7 +130,7 @@ class StreamSettings(_Section):
     archive_records: int = Field(default=5_000, ge=1, description="... or when so many wait")
     worker_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="a worker above this is replaced")
     recycle_minutes: float = Field(default=60.0, gt=0, description="a worker of this age is replaced")
-    nice: int = Field(default=5, ge=0, le=19, description="searches come first where cores are short")
+    nice: int = Field(default=10, ge=0, le=19, description="searches come first where cores are short")
 
 
 class RegistrySettings(_Section):

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from lookalike.contracts.errors import LookalikeError
 from lookalike.releases.release import LedgerEntry, Release
+from lookalike.serving import garbage
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.overlay_status import OverlayStatus
 from lookalike.serving.problems import NoReleaseYet
@@ -93,6 +94,7 @@ class Follower:
         self._refused: Refused | None = None
         self._registry_error: str | None = None
         self._polled = False
+        self._releases_changed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="release-follower", daemon=True)
 
@@ -158,6 +160,9 @@ class Follower:
     def _follow(self) -> None:
         while not self._stopping.is_set():
             self.poll()
+            if self._releases_changed:
+                self._releases_changed = False
+                garbage.sweep()
             self._stopping.wait(self._poll_seconds)
 
     def _due(self, live: Release) -> bool:
@@ -186,6 +191,7 @@ class Follower:
 
     def _exchange(self, loaded: LoadedRelease) -> None:
         with self._lock:
+            self._releases_changed = True
             if self._current is not None:
                 self._retired.append(self._current)
             self._current = _Held(loaded)
@@ -232,6 +238,7 @@ class Follower:
         for held in [held for held in self._retired if held.pins == 0]:
             self._retired.remove(held)
             held.loaded.let_go()
+            self._releases_changed = True
             LOG.info("release %s is no longer used", held.loaded.version)
         self._metrics.held(len(self._retired) + (self._current is not None))
 

@@ -16,6 +16,7 @@ from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.vector_update import UnknownSchema, VectorUpdate
 from lookalike.search.overlay import Effect, Overlay
+from lookalike.serving import garbage
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.overlay_status import Lag, OverlayStatus
 from lookalike.serving.seen_offsets import SeenOffsets
@@ -23,6 +24,7 @@ from lookalike.storage.log.port import Log, LogUnavailable, OffsetExpired, Recor
 
 LOG = logging.getLogger("lookalike.serving")
 BATCH = 256
+APPLIED_PER_KEEP = 2_000
 """Records per partition and commit while following: few enough that searches get their turn in between."""
 VISIBLE = frozenset({Effect.SEARCHABLE, Effect.PATCHED, Effect.GONE})
 REPLAY_BATCH = 2_048
@@ -61,6 +63,7 @@ class OverlayFollower:
         self._due: dict[int, tuple[int, float]] = {}  # by partition: an offset to reach, known since
         self._blocked: dict[int, str] = {}
         self._away: str | None = None
+        self._unkept = 0
         self._turn = threading.Lock()  # held while updates are read and applied
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="overlay-follower", daemon=True)
@@ -216,6 +219,10 @@ class OverlayFollower:
 
     def _apply(self, found: Sequence[tuple[Record, VectorUpdate]], live: bool) -> None:
         all_applied = self.overlay.apply([update for _, update in found])
+        self._unkept += len(found)
+        if self._unkept >= APPLIED_PER_KEEP:
+            self._unkept = 0
+            garbage.keep()
         # Elsewhere a mark may come before the updates that it speaks of.
         self.offsets.advance([update.origin for record, update in found if update.origin.partition == record.partition])
         records = [record for record, update in found if update.state is not None]
