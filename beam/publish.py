@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 
@@ -19,12 +19,13 @@ from beam.elements import Change
 from beam.parked import parked
 from beam.releases import ReleaseFollower
 from beam.settle import Dropped, KnownItem, Parking, settle
-from beam.state_store import Progress, StateStore
+from beam.state_store import Progress, StateStore, StoredItem
 from lookalike.catalogue.refused_rows import UNKNOWN_SOURCE, RefusedChange, refused_change
 from lookalike.contracts.change import Position, Topic, partition_of
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.item_state import unknown_item
 from lookalike.contracts.product import Refusal
+from lookalike.contracts.sealed_index import SealedIndex
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.vector_update import VectorUpdate
 from lookalike.storage.log.port import Log, Message
@@ -149,7 +150,10 @@ class Publisher:
         live = live_item(now.items, item_id)
         if stored is None or published is None:
             return KnownItem(unknown_item(item_id) if live is None else live.state)
-        state = published if live is None else published.merge(live.state)
+        if live is None:
+            withdrawn = published.described and covers(now.items, stored)
+            return KnownItem(replace(published, deleted=published.deleted or withdrawn), stored.update.vectors)
+        state = live.state.merge(published)
         return KnownItem(state, stored.update.vectors if state.content_hash == published.content_hash else {})
 
     def _mark(self, partition: int, lane: Sequence[Change], progress: Progress, batch: _Batch) -> None:
@@ -217,6 +221,14 @@ class Publisher:
 
     def _key(self, wish: bytes, partition: int) -> bytes:
         return key_within(wish, partition, self._log.partitions)
+
+
+def covers(items: SealedIndex | None, stored: StoredItem) -> bool:
+    """Whether the release was built from this message too. An item that it lacks nevertheless was withdrawn by a
+    snapshot, which gives no version to that: the next whole row of the item undoes it, a new price does not.
+    """
+    partition = str(stored.update.origin.partition)
+    return items is not None and items.manifest.log_offsets.get(partition, 0) > stored.offset
 
 
 def key_within(wish: bytes, partition: int, partitions: int) -> bytes:

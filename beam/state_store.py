@@ -19,22 +19,22 @@ from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.vector_update import VectorUpdate
 
 LOG = logging.getLogger("lookalike.stream")
-FORMAT = 1
+FORMAT = 2
 BUSY_SECONDS = 30.0
 _SCHEMA = f"""
 PRAGMA user_version = {FORMAT};
 CREATE TABLE IF NOT EXISTS items (
     item_id TEXT PRIMARY KEY, base_version INTEGER NOT NULL, content_hash TEXT, has_vectors INTEGER NOT NULL,
-    release TEXT NOT NULL, message BLOB NOT NULL);
+    release TEXT NOT NULL, message BLOB NOT NULL, at_offset INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS items_by_picture ON items (content_hash) WHERE has_vectors;
 CREATE TABLE IF NOT EXISTS partitions (
     number INTEGER PRIMARY KEY, next_offset INTEGER NOT NULL, origin_offset INTEGER NOT NULL);
 """
 _PROGRESS = "SELECT next_offset, origin_offset FROM partitions WHERE number = ?"
 _UPSERT = """
-INSERT INTO items VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (item_id) DO UPDATE SET base_version = excluded.base_version,
+INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (item_id) DO UPDATE SET base_version = excluded.base_version,
 content_hash = excluded.content_hash, has_vectors = excluded.has_vectors, release = excluded.release,
-message = excluded.message
+message = excluded.message, at_offset = excluded.at_offset
 """
 
 
@@ -48,10 +48,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class StoredItem:
-    """An item's latest message, and the release whose row of the item its state has taken in ("": none)."""
+    """An item's latest message and its offset, and the release whose row its state has taken in ("": none)."""
 
     update: VectorUpdate
     release: str
+    offset: int
 
     @property
     def content_hash(self) -> str | None:
@@ -74,8 +75,8 @@ class StateStore:
 
     def get(self, item_id: str) -> StoredItem | None:
         """The latest message of an item."""
-        row = self._one("SELECT message, release FROM items WHERE item_id = ?", item_id)
-        return None if row is None else StoredItem(VectorUpdate.decode(row[0]), row[1])
+        row = self._one("SELECT message, release, at_offset FROM items WHERE item_id = ?", item_id)
+        return None if row is None else StoredItem(VectorUpdate.decode(row[0]), *row[1:])
 
     def base_version(self, item_id: str) -> int | None:
         """Version of the item's last whole row, without reading the message."""
@@ -103,9 +104,10 @@ class StateStore:
         with self._transaction() as cursor:
             row = cursor.execute(_PROGRESS, (partition,)).fetchone()
             before = Progress() if row is None else Progress(*row)
-            fresh = [update for offset, update in updates if offset >= before.next_offset]
-            cursor.executemany(_UPSERT, [_row(update, release) for update in fresh if update.state is not None])
-            origin = max([before.origin_offset, *(update.origin.offset for update in fresh)])
+            fresh = [(offset, update) for offset, update in updates if offset >= before.next_offset]
+            rows = [_row(update, release, offset) for offset, update in fresh if update.state is not None]
+            cursor.executemany(_UPSERT, rows)
+            origin = max([before.origin_offset, *(update.origin.offset for _, update in fresh)])
             cursor.execute(
                 "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?)",
                 (partition, max(next_offset, before.next_offset), origin),
@@ -171,12 +173,12 @@ def _same(one: VectorUpdate, other: VectorUpdate) -> bool:
     return one is other or (one.state == other.state and one.vectors.keys() == other.vectors.keys())
 
 
-def _row(update: VectorUpdate, release: str) -> tuple[str, int, str | None, bool, str, bytes]:
+def _row(update: VectorUpdate, release: str, offset: int) -> tuple[str, int, str | None, bool, str, bytes, int]:
     if update.state is None:
         raise ValueError("a progress mark is no item")
     state = update.state
     return (
-        state.item_id, state.base_version, state.content_hash, bool(update.vectors), release, update.encode(),
+        state.item_id, state.base_version, state.content_hash, bool(update.vectors), release, update.encode(), offset,
     )  # fmt: skip
 
 

@@ -269,6 +269,25 @@ def test_two_writers_that_did_not_see_each_other_lose_nothing(settings):
     assert one.store.get("a").update.state == two.store.get("a").update.state
 
 
+@pytest.mark.parametrize("covered", [True, False])
+def test_an_item_that_a_snapshot_withdrew_does_not_come_back_with_a_new_price(settings, covered):
+    """A release that was built from the item's message and lacks the item says so; an older release does not."""
+    worker = Worker(settings)
+    send(worker.log, event("upsert", "a", 1))
+    worker.run()
+    partition = partition_of(b"a", worker.log.partitions)
+    offsets = {str(partition): 1} if covered else {}
+    without = SimpleNamespace(rows_of=lambda ids: [-1], manifest=SimpleNamespace(log_offsets=offsets))
+    worker.publisher._releases.now = Followed("2", without)
+    send(worker.log, event("attributes", "a", 2, price=3.0))
+    worker.run()
+    priced = updates(worker.log)[-1][1].state
+    assert (priced.deleted, priced.columns["price"]) == (covered, 3.0)
+    send(worker.log, event("upsert", "a", 3))
+    worker.run()
+    assert not updates(worker.log)[-1][1].state.deleted, "a whole row brings it back"
+
+
 @pytest.mark.parametrize("partitions", [1, 2, 3, 7])
 def test_a_key_is_found_for_every_partition(partitions):
     for partition in range(partitions):
