@@ -135,7 +135,9 @@ def test_ctrl_c_leaves_no_server_behind_and_says_how_to_go_on(demo_home, tmp_pat
     command = [sys.executable, "-m", "lookalike.cli", "--home", str(demo_home.home), "demo", "--port", "0"]
     log = tmp_path / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stderr=output, stdout=output, start_new_session=True)
+        # A shell that starts tests in the background lets them ignore SIGINT, and children inherit that.
+        heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+        process = subprocess.Popen(command, stderr=output, stdout=output, start_new_session=True, preexec_fn=heard)  # noqa: PLW1509
         try:
             deadline = time.monotonic() + 120
             while b"(Ctrl-C stops)" not in log.read_bytes() and time.monotonic() < deadline:
