@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from beam.courtesy import step_back
 from beam.pipelines import DRAIN, GO, READS, READY, drain_file
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import Settings
@@ -41,7 +42,7 @@ class WorkerInTheWay(LookalikeError):
 def run_worker(name: str, commands: TextIO, answers: TextIO) -> None:
     """Run the pipeline `name` until drained. `commands` and `answers`: see beam.pipelines. Raises what it raises."""
     settings = Settings(**json.loads(commands.readline()))
-    os.nice(settings.stream.nice)
+    step_back(settings.stream.nice)
     module = importlib.import_module(f"beam.{name}")
     pipeline = _built(name, settings)
     if hasattr(module, "prepare"):

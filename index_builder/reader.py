@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyarrow import ipc
 from pydantic import ValidationError
 
+from index_builder.coded_block import CodedBlock
 from index_builder.plan import Plan, plan_search
 from index_builder.search_parameters import parameters, selector
 from lookalike.contracts.encoder import Vectors
@@ -100,6 +101,10 @@ class FaissIndex:
             if row < len(self._ids) and self._ids[row].as_py() == item_id:
                 found[position] = row
         return found
+
+    def block(self, vectors: Vectors) -> CodedBlock:
+        """A block of other vectors; see the port."""
+        return CodedBlock.of(vectors)
 
     def _checked(self, queries: Vectors, allowed: NDArray[np.bool_] | None) -> Vectors:
         queries = np.ascontiguousarray(queries, dtype=np.float32)

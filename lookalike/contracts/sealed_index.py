@@ -1,7 +1,10 @@
-"""The SealedIndex port: a read-only index with its item columns. Implemented in `index_builder`, used by search."""
+"""The SealedIndex port: a read-only index with its item columns, and VectorBlock for the vectors that come after it.
+
+Implemented in `index_builder`, used by search.
+"""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,37 @@ from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.manifest import Manifest
 
 Rows = NDArray[np.int64]
+
+
+class VectorBlock(Protocol):
+    """Vectors that never change, in a coarse form that is quick to scan, with a bound on its error. Thread-safe.
+
+    A search that scans the coarse form and compares whatever may be among the best by the bound is exact, and reads a
+    quarter of the memory. Positions are 0..len-1.
+    """
+
+    def __len__(self) -> int: ...
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """No coarse score of a query of norm 1 is further from the true inner product than this."""
+        ...
+
+    def nearest(self, query: Vectors, k: int, allowed: NDArray[np.bool_]) -> tuple[Vectors, Rows]:
+        """Coarse scores and positions of the best min(k, allowed) for one query, shape (dim,), best first.
+
+        `allowed`, shape (len,), says which positions may be found.
+        """
+        ...
+
+    def joined(self, other: Self) -> Self:
+        """A block of this one's vectors, then the other's."""
+        ...
 
 
 class SealedIndex(Protocol):
@@ -43,4 +77,8 @@ class SealedIndex(Protocol):
 
     def rows_of(self, item_ids: Sequence[str]) -> Rows:
         """Row of each item id, -1 where the index does not have it."""
+        ...
+
+    def block(self, vectors: Vectors) -> VectorBlock:
+        """A block of other vectors of norm 1, shape (n, dim), in this index's space."""
         ...

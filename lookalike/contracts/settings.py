@@ -130,7 +130,7 @@ class StreamSettings(_Section):
     archive_records: int = Field(default=5_000, ge=1, description="... or when so many wait")
     worker_memory_bytes: int = Field(default=2 * 2**30, ge=2**28, description="a worker above this is replaced")
     recycle_minutes: float = Field(default=60.0, gt=0, description="a worker of this age is replaced")
-    nice: int = Field(default=10, ge=0, le=19, description="searches come first where cores are short")
+    nice: int = Field(default=19, ge=0, le=19, description="searches come first where cores are short")
 
 
 class RegistrySettings(_Section):
@@ -152,7 +152,7 @@ class ServingSettings(_Section):
     admin_key_hashes: tuple[str, ...] = Field(
         default=(), description="sha256 (hex) of the keys that may send changes; `lookalike keys new` makes one"
     )
-    overlay_poll_seconds: float = Field(default=0.01, gt=0, description="how often the update log is looked at")
+    overlay_poll_seconds: float = Field(default=0.02, gt=0, description="how often the update log is looked at")
     overlay_bytes: int = Field(default=512 * 2**20, ge=2**20, description="changes in memory; above, a release is due")
     token_wait_seconds: float = Field(default=2.0, gt=0, description="longest wait of a search with min_token")
     report_seconds: float = Field(default=5.0, gt=0, description="how often a server says what it serves")

@@ -15,6 +15,7 @@ from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.sealed_index import Rows
 from lookalike.search.entries import Entry, bytes_of
 from lookalike.search.entry_masks import EntryMasks
+from lookalike.search.fresh_vectors import FreshVectors, MakeBlock
 
 NONE = -1
 NEVER = np.iinfo(np.int64).max
@@ -60,7 +61,8 @@ class Growing:
 class ChangedItems:
     """Entries with their sealed row, slot (place of their own vector) and whether a search may find them."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, make_block: MakeBlock) -> None:
+        self._make_block = make_block
         self.entries: list[Entry] = []
         self.masks = EntryMasks(self.entries)
         self.latest: dict[Key, int] = {}
@@ -69,6 +71,7 @@ class ChangedItems:
         # A list: readers of older views follow it while the writer appends.
         self.previous: list[int] = []
         self.vectors, self.slot_born = Growing(np.float32, dim), Growing(np.int64)
+        self._coded = FreshVectors(self.vectors.array)
         self.sizes = Growing(np.int64)
         self.entry_bytes = self.dead_entries = 0
 
@@ -94,15 +97,20 @@ class ChangedItems:
         self.slot_born.append(commit)
         return self.vectors.append(vector)
 
+    def fresh_vectors(self) -> FreshVectors:
+        """All vectors so far, to search in. Of the one writer only."""
+        self._coded = FreshVectors(self.vectors.array, self._coded.blocks).with_blocks(self._make_block)
+        return self._coded
+
     @property
     def array_bytes(self) -> int:
         """Of all arrays, with the room that they hold in reserve."""
         arrays = (self.rows, self.slots, self.shown, self.died, self.sizes, self.vectors, self.slot_born)
-        return sum(array.bytes for array in arrays)
+        return sum(array.bytes for array in arrays) + sum(block.bytes for block in self._coded.blocks)
 
     def compacted(self) -> "ChangedItems":
         """A copy with the live entries and their slots only; views of this one stay as they are."""
-        fresh = ChangedItems(self.vectors.array.shape[1])
+        fresh = ChangedItems(self.vectors.array.shape[1], self._make_block)
         live = np.flatnonzero(self.died.array == NEVER)
         slots = self.slots.array[live]
         used = np.unique(slots[slots != NONE])
@@ -128,14 +136,14 @@ class Live:
 
     slot_entries: Rows
     """Entries that are found by their own vector."""
-    slots: Rows
-    """Their slots."""
     touched_rows: Rows
     """Sealed rows that have a live entry."""
     touched_entries: Rows
     """Those entries."""
     patched: NDArray[np.bool_]
     """Whether the sealed row is still found, with the entry's columns; else it is hidden."""
+    entry_at: Rows
+    """By slot: the entry that is found by it, -1 for none."""
 
 
 class OverlayView:
@@ -150,7 +158,7 @@ class OverlayView:
         self.count, self.masks = len(items.entries), items.masks
         self.rows, self._slots, self._shown = items.rows.array, items.slots.array, items.shown.array
         self._died = items.died.array
-        self.vectors, self.slot_born = items.vectors.array, items.slot_born.array
+        self.fresh_vectors, self.slot_born = items.fresh_vectors(), items.slot_born.array
         self._live: Live | None = None
 
     def entry_of(self, key: Key) -> int:
@@ -184,7 +192,7 @@ class OverlayView:
 
     def entry_vectors(self, entries: Rows) -> Vectors:
         """Own vectors of these entries, shape (len(entries), dim)."""
-        found: Vectors = self.vectors[self._slots[entries]]
+        found: Vectors = self.fresh_vectors.vectors[self._slots[entries]]
         return found
 
     @property
@@ -194,11 +202,13 @@ class OverlayView:
             live = np.flatnonzero(self._died > self.commit)
             own, shown, rows = self._slots[live] != NONE, self._shown[live], self.rows[live]
             slot_entries, sealed = live[own & shown], live[rows != NONE]
+            entry_at = np.full(len(self.slot_born), NONE)
+            entry_at[self._slots[slot_entries]] = slot_entries
             self._live = Live(
                 slot_entries=slot_entries,
-                slots=self._slots[slot_entries],
                 touched_rows=self.rows[sealed],
                 touched_entries=sealed,
                 patched=self._shown[sealed] & (self._slots[sealed] == NONE),
+                entry_at=entry_at,
             )
         return self._live

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.query import Filter
@@ -21,18 +20,18 @@ from lookalike.search.products import DETAIL_ONLY, ProductReader, time_text
 
 ROUNDS = 3
 """So often is the index asked for more before the hidden rows are ruled out by a mask over all rows."""
-ROUNDING = 2e-6
-"""Scores this near to each other may be one score once they are refined and rounded."""
+MANY_HIDDEN = 0.25
+"""Where more of the sealed rows than this are hidden, a mask of the others is quicker than asking for more."""
 
 SearchPlan = Literal["index", "exact"]
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be found: a mask of sealed rows, hidden ones off, and one of the view's slot entries; how many."""
+    """What may be found: a mask of sealed rows, hidden ones off, and one of the view's entries; how many in all."""
 
     sealed: Mask
-    fresh: Mask
+    by_entry: Mask
     count: int
 
 
@@ -174,7 +173,7 @@ class Merged:
             return self._ask(query, k, None)
         # The same first depth whatever is hidden: an approximate index asked for more may order its answer otherwise.
         items, wanted = len(self._products), 2 * k
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS if view.hidden < MANY_HIDDEN * items else 0):
             if 2 * wanted > items:
                 break
             rows, plan = self._ask(query, wanted, None)
@@ -189,16 +188,12 @@ class Merged:
     def _nearest_fresh(self, query: Vectors, k: int, allowed: Allowed | None, view: OverlayView) -> Rows:
         """Entries with the k best own vectors, and those as good as the last; every one is compared."""
         live = view.live
-        keep = np.ones(len(live.slots), dtype=bool) if allowed is None else allowed.fresh
+        keep = live.entry_at != NONE
+        if allowed is not None:
+            keep[keep] = allowed.by_entry[live.entry_at[keep]]
         if self._first_seen is not None:
-            keep = keep & (view.slot_born[live.slots] <= self._first_seen)
-        if not keep.any():
-            return np.empty(0, dtype=np.int64)
-        dots = (view.vectors @ query)[live.slots[keep]]
-        # Equal pictures are all kept: which of them comes first is decided by id.
-        least = np.partition(dots, -k)[-k] - ROUNDING if len(dots) > k else -np.inf
-        found: Rows = live.slot_entries[keep][dots >= least]
-        return found
+            keep &= view.slot_born <= self._first_seen
+        return live.entry_at[view.fresh_vectors.nearest(query, k, keep)]
 
     def _corrected(self, filters: tuple[Filter, ...], view: OverlayView) -> Allowed:
         """Masks of sealed rows as they were sealed, put right where a row or an item has changed."""
@@ -215,5 +210,5 @@ class Merged:
         if len(live.touched_rows):
             sealed = sealed.copy()
             sealed[live.touched_rows] = entries[live.touched_entries] & live.patched
-        fresh: NDArray[np.bool_] = entries[live.slot_entries]
-        return Allowed(sealed, fresh, int(np.count_nonzero(sealed) + np.count_nonzero(fresh)))
+        fresh = np.count_nonzero(entries[live.slot_entries])
+        return Allowed(sealed, entries, int(np.count_nonzero(sealed) + fresh))

@@ -7,7 +7,7 @@ of one group, and never wait. Every item is merged by its registers, so the orde
 import logging
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -83,7 +83,7 @@ class Overlay:
         index.manifest.space.require(space, "the overlay")
         self._index, self._space, self._budget = index, space, budget_bytes
         self._products = ProductReader(index.columns)
-        self._items = ChangedItems(index.manifest.space.dim)
+        self._items = ChangedItems(index.manifest.space.dim, index.block)
         self._id = secrets.token_hex(4)
         self._commit = 0
         self._dead_slots = self._refused = 0
@@ -95,14 +95,19 @@ class Overlay:
         """The state after the last whole group of updates."""
         return self._view
 
-    def apply(self, updates: Sequence[VectorUpdate]) -> list[Applied]:
-        """Take a group of updates in and show it at once; what each did, progress marks left out."""
+    def apply(self, updates: Sequence[VectorUpdate], pause: Callable[[], None] | None = None) -> list[Applied]:
+        """Take a group of updates in and show it at once; what each did, progress marks left out.
+
+        `pause` is called between two of them, so that the caller may let others go first.
+        """
         self._commit += 1
-        applied = [
-            Applied(update.state.item_id, update.kind, update.event_time, self._take(update, update.state))
-            for update in updates
-            if update.state is not None
-        ]
+        applied = []
+        for update in updates:
+            if update.state is not None:
+                effect = self._take(update, update.state)
+                applied.append(Applied(update.state.item_id, update.kind, update.event_time, effect))
+            if pause is not None:
+                pause()
         self._compact_if_due()
         self._publish()
         return applied

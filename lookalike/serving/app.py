@@ -22,6 +22,7 @@ from lookalike.serving.log_access import LogAccess, OpenLog
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.release import LoadedRelease, OpenEncoder, load_release
 from lookalike.serving.reporter import Reporter
+from lookalike.serving.right_of_way import RightOfWay
 from lookalike.serving.state import Serving
 from lookalike.serving.workers import Workers
 
@@ -50,15 +51,17 @@ def create_app(
     of the settings), `open_encoder` and `open_log` how those are opened, `address` under which it reports."""
     metrics, log = Metrics(), LogAccess(settings, open_log)
     source = source or _registry(settings)
+    workers = Workers(settings.serving.threads, metrics)
+    way = RightOfWay(lambda: workers.busy)
 
     def load(release: Release, current: LoadedRelease | None) -> LoadedRelease:
-        return load_release(release, settings, current, open_encoder, log.get(), metrics)
+        return load_release(release, settings, current, open_encoder, log.get(), metrics, way)
 
     follower = Follower(source, load, metrics, settings.serving.poll_seconds)
     serving = Serving(
         settings=settings,
         follower=follower,
-        workers=Workers(settings.serving.threads, metrics),
+        workers=workers,
         metrics=metrics,
         log=log,
         writers=Workers(WRITER_THREADS, metrics, metrics.changes_pending),

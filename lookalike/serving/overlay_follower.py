@@ -19,6 +19,7 @@ from lookalike.search.overlay import Effect, Overlay
 from lookalike.serving import garbage
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.overlay_status import Lag, OverlayStatus
+from lookalike.serving.right_of_way import Pause, RightOfWay
 from lookalike.serving.seen_offsets import SeenOffsets
 from lookalike.storage.log.port import Log, LogUnavailable, OffsetExpired, Record
 
@@ -50,9 +51,19 @@ class OverlayFollower:
     """`replay`, then `start`; `stop` when the release is let go. `seen` may be asked by any thread."""
 
     def __init__(
-        self, log: Log, overlay: Overlay, start_offsets: Mapping[str, int], metrics: Metrics, settings: Settings
+        self,
+        log: Log,
+        overlay: Overlay,
+        start_offsets: Mapping[str, int],
+        metrics: Metrics,
+        settings: Settings,
+        way: RightOfWay | None = None,
     ) -> None:
-        """`start_offsets`: next offset of vector-updates by partition, as the manifest has them."""
+        """`start_offsets`: next offset of vector-updates by partition, as the manifest has them.
+
+        While following, searches have the right of `way`; None where there are none beside.
+        """
+        self._way = way or RightOfWay(lambda: False)
         self.overlay, self.offsets = overlay, SeenOffsets()
         self._log, self._metrics = log, metrics
         self._poll_seconds = settings.serving.overlay_poll_seconds
@@ -149,7 +160,7 @@ class OverlayFollower:
                     )
                 continue
             patience = REPLAY_PATIENCE
-            self._apply([(record, decode(record)) for record in records], live=False)
+            self._apply([(record, decode(record)) for record in records])
             self._next[partition] = records[-1].offset + 1
             count += len(records)
         return count
@@ -192,6 +203,7 @@ class OverlayFollower:
     def _poll(self) -> bool:
         """Read what there is in all partitions and show it with one commit; whether there is more."""
         found: list[tuple[Record, VectorUpdate]] = []
+        pause = self._way.group()
         ends: dict[int, int] = {}
         more = False
         for partition, offset in self._next.items():
@@ -206,8 +218,9 @@ class OverlayFollower:
                     self._block(partition, error)
                     break
                 ends[partition] = record.offset + 1
+                pause()
         if found:
-            self._apply(found, live=True)
+            self._apply(found, pause)
             self._next |= ends
         if time.monotonic() - self._lag_at > LAG_SECONDS:
             self._measure_lag()
@@ -217,8 +230,9 @@ class OverlayFollower:
         self._blocked[partition] = f"{error}. Changes of partition {partition} stop there until the server is restarted"
         LOG.error("%s", self._blocked[partition])
 
-    def _apply(self, found: Sequence[tuple[Record, VectorUpdate]], live: bool) -> None:
-        all_applied = self.overlay.apply([update for _, update in found])
+    def _apply(self, found: Sequence[tuple[Record, VectorUpdate]], pause: Pause | None = None) -> None:
+        """Show these; with `pause`, live ones, of which it is measured when."""
+        all_applied = self.overlay.apply([update for _, update in found], pause)
         self._unkept += len(found)
         if self._unkept >= APPLIED_PER_KEEP:
             self._unkept = 0
@@ -228,7 +242,7 @@ class OverlayFollower:
         records = [record for record, update in found if update.state is not None]
         for record, applied in zip(records, all_applied, strict=True):
             self._metrics.overlay.applied.labels(applied.effect.value).inc()
-            if live and applied.effect in VISIBLE and applied.kind and applied.event_time:
+            if pause and applied.effect in VISIBLE and applied.kind and applied.event_time:
                 self._metrics.freshness.note(record.partition, record.offset, applied.kind, applied.event_time)
 
     def _measure_lag(self) -> None:

@@ -25,6 +25,7 @@ from lookalike.search.overlay import Overlay
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.overlay_follower import OverlayFollower, first_offsets, numbered
 from lookalike.serving.pictures import query_decoder
+from lookalike.serving.right_of_way import RightOfWay
 from lookalike.storage.log.port import Log
 
 WARM_UP_QUERIES = 4
@@ -81,10 +82,12 @@ def load_release(
     open_encoder: OpenEncoder | None = None,
     log: Log | None = None,
     metrics: Metrics | None = None,
+    way: RightOfWay | None = None,
 ) -> LoadedRelease:
     """Open, check and warm a release. An encoder that `reuse` has already proven is shared, not loaded again.
 
-    With a `log`, all changes that it holds now are in the overlay on return, and a thread follows it from there.
+    With a `log`, all changes that it holds now are in the overlay on return, and a thread follows it from there,
+    giving `way` to searches.
     Raises NotPromotable (verdict), CorruptArtifact (checksum), SpaceMismatch (fingerprint or probe), ChangesExpired,
     UnknownSchema, UnreadableUpdate or LogUnavailable (replay).
     """
@@ -107,7 +110,7 @@ def load_release(
     following = None
     if log is not None:
         overlay = Overlay(index, manifest.space.fingerprint, settings.serving.overlay_bytes)
-        following = OverlayFollower(log, overlay, manifest.log_offsets, metrics or Metrics(), settings)
+        following = OverlayFollower(log, overlay, manifest.log_offsets, metrics or Metrics(), settings, way)
         following.replay()
     engine = search_engine(index, encoder, release.version, settings, following.overlay if following else None)
     warm_up(engine, index)

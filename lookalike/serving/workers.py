@@ -55,6 +55,11 @@ class Workers:
             self._metrics.overloads.inc()
             raise Overloaded(f"the request took longer than {DEADLINE_SECONDS:.0f} s") from None
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits. From any thread."""
+        return self._pending > 0
+
     def close(self) -> None:
         """Let running searches end; start no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)

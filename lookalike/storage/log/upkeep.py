@@ -1,23 +1,38 @@
-"""Expiry and compaction of the embedded log, in transactions so small that writers hardly wait.
+"""Expiry and compaction of the embedded log, in transactions so small that writers hardly wait, with rests between.
 
 Killed half-way, either leaves a log that is right: expiry has deleted a prefix and says so, compaction has deleted
 some records that a later one replaces.
 """
 
 import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from lookalike.storage.log.sqlite_file import LogFile
 
 CHUNK_RECORDS = 500
+REST = 4.0
+"""Times as long as a chunk took: upkeep has no hurry, and what runs at a lower priority must not starve beside it."""
+
+
+@contextmanager
+def _followed_by_a_rest() -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    time.sleep(REST * (time.monotonic() - began))
 
 
 def expire(file: LogFile, lane: int, base: int, before_ms: int) -> int:
     """Delete the lane's records up to the first that is not older than `before_ms`; returns how many."""
     deleted = 0
-    while chunk := file.write(partial(_expire_chunk, lane=lane, base=base, before_ms=before_ms)):
+    while True:
+        with _followed_by_a_rest():
+            chunk = file.write(partial(_expire_chunk, lane=lane, base=base, before_ms=before_ms))
+        if not chunk:
+            return deleted
         deleted += chunk
-    return deleted
 
 
 def _expire_chunk(connection: sqlite3.Connection, lane: int, base: int, before_ms: int) -> int:
@@ -48,9 +63,10 @@ def compact(file: LogFile, lane: int, base: int) -> int:
         scratch.execute("CREATE TABLE latest (key BLOB PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID")
         deleted, start = 0, base
         while chunk := _keys(file, start, base + end):
-            replaced = _replaced(scratch, chunk)
-            if replaced:
-                file.write(partial(_delete, places=replaced))
+            with _followed_by_a_rest():
+                replaced = _replaced(scratch, chunk)
+                if replaced:
+                    file.write(partial(_delete, places=replaced))
             deleted += len(replaced)
             start = chunk[-1][0] + 1
     finally:

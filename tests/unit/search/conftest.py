@@ -19,6 +19,7 @@ from lookalike.contracts.settings import IntakeSettings, Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.contracts.vector_update import VectorUpdate
+from lookalike.search import fresh_vectors
 from lookalike.search.engine import SearchEngine
 from lookalike.search.overlay import Overlay
 from lookalike.storage.delta import DeltaTables
@@ -61,6 +62,34 @@ class HashingEncoder:
         return np.stack([vector_of(text.encode()) for text in texts])
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """So that overlays of a few items have blocks, joined ones and a tail."""
+    monkeypatch.setattr(fresh_vectors, "FIRST_BLOCK", 8)
+    monkeypatch.setattr(fresh_vectors, "FEW", 4)
+
+
+class CoarseBlock:
+    """VectorBlock port in numpy: vectors rounded to two places."""
+
+    def __init__(self, vectors):
+        self._exact, self._coarse = vectors.copy(), np.round(vectors, 2)
+        self.bytes = 0
+        self.error = float(np.linalg.norm(self._exact - self._coarse, axis=1).max()) + 1e-5
+
+    def __len__(self):
+        return len(self._exact)
+
+    def nearest(self, query, k, allowed):
+        positions = np.flatnonzero(allowed)
+        dots = self._coarse[positions] @ query
+        order = np.argsort(-dots, kind="stable")[:k]
+        return dots[order], positions[order]
+
+    def joined(self, other):
+        return CoarseBlock(np.concatenate([self._exact, other._exact]))
+
+
 class ArrayIndex:
     """SealedIndex port by brute force. `forgetful`: what it misses changes with k, as an approximate index's does."""
 
@@ -91,6 +120,9 @@ class ArrayIndex:
 
     def vectors(self, rows):
         return self._vectors[rows]
+
+    def block(self, vectors):
+        return CoarseBlock(vectors)
 
     def rows_of(self, item_ids):
         ids = self.columns["item_id"].to_pylist()

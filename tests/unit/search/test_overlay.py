@@ -91,6 +91,15 @@ def test_a_restored_item_comes_back_to_its_sealed_row(make_live, shop):
     assert [[hit[:2] for hit in page[1]] for page in after] == [[hit[:2] for hit in page[1]] for page in before]
 
 
+def test_between_two_changes_the_caller_may_let_others_go_first_and_none_is_shown_before_all(make_live, shop):
+    overlay, _ = make_live()
+    seen = []
+    updates = [upsert(shop, f"new-{number}", 1) for number in range(3)]
+    overlay.apply(updates, lambda: seen.append(len(overlay.view().live.slot_entries)))
+    assert seen == [0, 0, 0]
+    assert len(overlay.view().live.slot_entries) == 3
+
+
 def test_order_and_repeats_do_not_matter(make_live, make_shop):
     shop = make_shop(0, 400)
     updates = shop.changes(600)

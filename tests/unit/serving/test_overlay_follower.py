@@ -1,6 +1,7 @@
 """The follower brings every change into the overlay: replay, then as they come, and never past what it cannot read."""
 
 import json
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +11,10 @@ from lookalike.contracts.change import Position, Topic, partition_of
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.vector_update import UnknownSchema, VectorUpdate
 from lookalike.search.overlay import Overlay
+from lookalike.serving import right_of_way
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.overlay_follower import ChangesExpired, OverlayFollower, UnreadableUpdate
+from lookalike.serving.right_of_way import RightOfWay
 from lookalike.storage.log.port import LogUnavailable, Message
 
 HOURS_200_MS = 200 * 3_600_000
@@ -21,11 +24,11 @@ HOURS_200_MS = 200 * 3_600_000
 def follow(log, sealed):
     made = []
 
-    def make(offsets=None, log=log, budget=2**30):
+    def make(offsets=None, log=log, budget=2**30, way=None):
         overlay = Overlay(sealed, sealed.manifest.space.fingerprint, budget)
         metrics = Metrics()
         settings = Settings(serving={"overlay_poll_seconds": 0.002})
-        follower = OverlayFollower(log, overlay, offsets or {}, metrics, settings)
+        follower = OverlayFollower(log, overlay, offsets or {}, metrics, settings, way)
         follower.metrics = metrics
         made.append(follower)
         return follower
@@ -53,6 +56,21 @@ def touched(follower):
 
 def append_raw(log, value, key=b"first:dog"):
     return log.append(Topic.UPDATES, [Message(key, value)])[0]
+
+
+def test_searches_go_first_and_a_replay_does_not_wait(follow, stream, monkeypatch):
+    monkeypatch.setattr(right_of_way, "LONGEST_SECONDS", 60.0)
+    searching = threading.Event()
+    searching.set()
+    follower = follow(way=RightOfWay(searching.is_set))
+    stream.price("first:dog", 7.0)
+    assert follower.replay() == 1
+    stream.delete("first:cat")
+    follower.start()
+    time.sleep(0.2)
+    assert touched(follower) == 1
+    searching.clear()
+    until(lambda: touched(follower) == 2)
 
 
 def test_replay_brings_in_what_there_is_and_following_what_comes(follow, stream):
