@@ -11,8 +11,10 @@ While it runs, a watcher asks for items over and over: no version may ever go do
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -39,6 +41,7 @@ from lookalike.storage.log.port import Log, LogUnavailable, Message
 
 TARGETS = ("enrich", "archive", "supervisor", "server", "writer")
 SECONDS_PER_KILL = 12.0
+SHARE_UNDER_FIRE = 0.95
 DRAIN_SECONDS = 300.0
 
 
@@ -90,8 +93,11 @@ class Run:
         dice = random.Random(seed)
         targets = TARGETS if self.broker is None else (*TARGETS, "broker")
         for number in range(kills):
-            time.sleep(dice.uniform(0.4, 1.6) * SECONDS_PER_KILL)
-            self._kill(targets[number % len(targets)] if number < len(targets) else dice.choice(targets))
+            # By what is sent, not by the clock: every kill then falls among changes, however slow the machine is.
+            self._wait_until_sent((number + dice.random()) / kills)
+            target = targets[number] if number < len(targets) else dice.choice(targets)
+            while not self._kill(target):  # it is just being started
+                time.sleep(dice.random())
         wait_until("every change is sent", self._sent, 3_600, every=1.0)
         wait_until("every change is dealt with and archived", self._settled, DRAIN_SECONDS, every=1.0)
         self._over.set()
@@ -103,35 +109,43 @@ class Run:
         for name in ("writer", "supervisor", "server"):
             self.processes[name].stop()
 
-    def _kill(self, target: str) -> None:
-        """SIGKILL, and start again what nobody else starts again (the supervisor starts its workers)."""
+    def _kill(self, target: str) -> bool:
+        """SIGKILL, and start again what nobody else does (the supervisor starts its workers); whether it hit."""
         if target in ("enrich", "archive"):
-            found = [pid for pid in children_of(self.processes["supervisor"].pid) if target in command_line(pid)]
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    import os
-                    import signal
-
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed[target] += 1
-            return
-        process = self.broker if target == "broker" else self.processes[target]
-        assert process is not None
-        if process.running:
-            process.kill()
-            self.killed[target] += 1
-            process.start()
+            hit = False
+            for pid in children_of(self.processes["supervisor"].pid):
+                if target in command_line(pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        hit = True
+        else:
+            process = self.broker if target == "broker" else self.processes[target]
+            assert process is not None
+            hit = process.running
+            if hit:
+                process.kill()
+                process.start()
+        self.killed[target] += hit
         if target == "server":
             wait_until("the server is ready again", lambda: server_ready(self.url), 120)
+        return hit
+
+    def _wait_until_sent(self, share: float) -> None:
+        """Until this share of the changes is in the log; the last few are left for the time after the last kill."""
+        wanted = int(share * len(self.events.read_text().splitlines()) * SHARE_UNDER_FIRE)
+        wait_until("the writer gets on", lambda: self._sent() or self._written() >= wanted, 600, every=0.1)
+
+    def _written(self) -> int:
+        return int(self.progress.read_text()) if self.progress.is_file() else 0
 
     def _sent(self) -> bool:
-        if not self.processes["writer"].running:
-            done = int(self.progress.read_text()) if self.progress.is_file() else 0
-            if done < len(self.events.read_text().splitlines()):
-                self.processes["writer"].start()
-                return False
-            return True
-        return False
+        """Whether all is sent; a writer that ended before is started again."""
+        if self.processes["writer"].running:
+            return False
+        if self._written() < len(self.events.read_text().splitlines()):
+            self.processes["writer"].start()
+            return False
+        return True
 
     def _settled(self) -> bool:
         with suppress(LogUnavailable):

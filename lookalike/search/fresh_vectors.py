@@ -52,9 +52,10 @@ class FreshVectors:
 
     def nearest(self, query: Vectors, k: int, allowed: NDArray[np.bool_]) -> Rows:
         """Slots with the k best inner products, and those as good as the last; `allowed` has shape (slots,)."""
-        slots = np.flatnonzero(allowed)
-        if len(slots) > max(FEW, k) and self.blocks:
+        if self.blocks and np.count_nonzero(allowed) > max(FEW, k):
             slots = self._candidates(query, k, allowed)
+        else:
+            slots = np.flatnonzero(allowed)
         if len(slots) <= k:
             return slots
         dots = self.vectors[slots] @ query

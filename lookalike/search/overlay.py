@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 NORM_TOLERANCE = 1e-3
 LEAST_DEAD = 1_024
 """Fewer dead entries or slots are not worth a copy of the living."""
+MANY_DEAD_SLOTS = 0.5
+"""Of the living: every search passes over dead slots too."""
 ENTRY_BYTES, ITEM_BYTES = 80, 32
 """Of the numbers and places of an entry in the lists, and of an item in the table beside its own slot there."""
 
@@ -206,11 +208,11 @@ class Overlay:
                 self._counts["unplaced"] += sign * (not shown and not deleted)
 
     def _compact_if_due(self) -> None:
-        """Leave the dead behind once they outnumber the living: every entry is then copied once on average."""
+        """Leave the dead behind once there are many: every entry is then copied once or twice on average."""
         items = self._items
         dead, slots = items.dead_entries, len(items.slot_born.array)
         if dead > max(LEAST_DEAD, len(items.entries) - dead) or self._dead_slots > max(
-            LEAST_DEAD, slots - self._dead_slots
+            LEAST_DEAD, MANY_DEAD_SLOTS * (slots - self._dead_slots)
         ):
             self._items = items.compacted()
             self._dead_slots = 0
