@@ -96,8 +96,7 @@ class Run:
             # By what is sent, not by the clock: every kill then falls among changes, however slow the machine is.
             self._wait_until_sent((number + dice.random()) / kills)
             target = targets[number] if number < len(targets) else dice.choice(targets)
-            while not self._kill(target):  # it is just being started
-                time.sleep(dice.random())
+            wait_until(f"{target} runs", lambda target=target: self._kill(target), 120)  # it may just be starting
         wait_until("every change is sent", self._sent, 3_600, every=1.0)
         wait_until("every change is dealt with and archived", self._settled, DRAIN_SECONDS, every=1.0)
         self._over.set()

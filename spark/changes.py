@@ -21,6 +21,7 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import REFUSED, SILVER
 from lookalike.storage.delta import DeltaTables
+from lookalike.storage.table_lock import only_writer
 from spark import registers, tables
 from spark.change_rows import RECORDED, SETTLED, Replay, parser, settler
 
@@ -89,7 +90,10 @@ def ingest_changes(session: "SparkSession", settings: Settings, records: Path, p
     """Apply the recorded changes of a file. Vectors come by `spark.embed` afterwards. Raises NotFound, BadRecords."""
     started = time.monotonic()
     received, transaction = read_records(records)
-    with progress.step("ingest changes", total=received) as step:
+    with (
+        only_writer(settings.locks_root, SILVER.name, f"ingest of {records.name}"),
+        progress.step("ingest changes", total=received) as step,
+    ):
         tables.ensure_tables(session, settings)
         counted = _ingest(session, settings, records, transaction)
         step.advance(received)

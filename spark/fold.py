@@ -17,6 +17,7 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import CHANGES, EMBEDDINGS, FOLDS, SILVER
 from lookalike.storage.delta import DeltaTables
+from lookalike.storage.table_lock import only_writer
 from spark import registers, tables
 from spark.embed import encoder_version
 from spark.embed_rows import EncoderSource, open_from_models
@@ -76,6 +77,11 @@ def fold(
     session: "SparkSession", settings: Settings, progress: Progress, source: EncoderSource = open_from_models
 ) -> FoldReport:
     """Fold all that is archived now. `source` opens the encoder of a space that EMBEDDINGS does not have yet."""
+    with only_writer(settings.locks_root, SILVER.name, "fold"):
+        return _fold(session, settings, progress, source)
+
+
+def _fold(session: "SparkSession", settings: Settings, progress: Progress, source: EncoderSource) -> FoldReport:
     started = time.monotonic()
     tables.ensure_tables(session, settings)
     known = DeltaTables(settings.tables_root)

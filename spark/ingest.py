@@ -28,6 +28,7 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import BRONZE, REFUSED, SILVER
 from lookalike.storage.delta import DeltaTables
+from lookalike.storage.table_lock import only_writer
 from spark import registers, tables
 from spark.intake_rows import INSPECTED, PARSED, Arrival, inspector, parser
 from spark.tombstones import with_tombstones
@@ -63,7 +64,11 @@ def ingest(session: "SparkSession", settings: Settings, snapshot_dir: Path, prog
     """Take one snapshot in. Raises NotFound or CorruptArtifact when the folder is not a whole snapshot."""
     started = time.monotonic()
     snapshot = read_snapshot(snapshot_dir)
-    with progress.step("ingest", total=snapshot.items) as step:
+    work = f"ingest of snapshot {snapshot.snapshot_id}"
+    with (
+        only_writer(settings.locks_root, SILVER.name, work),
+        progress.step("ingest", total=snapshot.items) as step,
+    ):
         tables.ensure_tables(session, settings)
         _append_bronze(session, settings, snapshot)
         run = _Run(session, settings, snapshot)

@@ -10,6 +10,7 @@ from lookalike.contracts.errors import CorruptArtifact
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import BRONZE, EMBEDDINGS, REFUSED, SILVER, MergeRule, TableContract
 from lookalike.storage.delta import DeltaTables
+from lookalike.storage.table_lock import only_writer
 
 if TYPE_CHECKING:
     from delta.tables import DeltaTable
@@ -117,11 +118,12 @@ def merge(
     does not conflict with writers of others.
     """
     on = [f"t.{column} = s.{column}" for column in (*contract.partition_by, *contract.key)]
-    (
-        open_table(session, settings, contract)
-        .alias("t")
-        .merge(rows.select(*contract.schema.names).alias("s"), " AND ".join(dict.fromkeys([pinned_to, *on])))
-        .whenMatchedUpdateAll(condition=update_condition(contract))
-        .whenNotMatchedInsertAll()
-        .execute()
-    )
+    with only_writer(settings.locks_root, contract.name, f"a merge of rows where {pinned_to}"):
+        (
+            open_table(session, settings, contract)
+            .alias("t")
+            .merge(rows.select(*contract.schema.names).alias("s"), " AND ".join(dict.fromkeys([pinned_to, *on])))
+            .whenMatchedUpdateAll(condition=update_condition(contract))
+            .whenNotMatchedInsertAll()
+            .execute()
+        )

@@ -214,6 +214,11 @@ class Settings(BaseSettings):
         return self.home.absolute() / "stream"
 
     @property
+    def locks_root(self) -> Path:
+        """Locks of this machine's writers, one file per table; see `storage.table_lock`."""
+        return self.home.absolute() / "locks"
+
+    @property
     def tracking_uri(self) -> str:
         return self.registry.tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
 

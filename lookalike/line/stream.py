@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from beam.pipelines import READS
 from lookalike.contracts.change import Topic
@@ -28,10 +30,13 @@ LOG = logging.getLogger("lookalike.stream")
 TICK_SECONDS = 0.05
 SHOW_SECONDS = 1.0
 TIDY_SECONDS = 300.0
+AWAY_SECONDS, AWAY_TOLD_SECONDS = 1.0, 30.0
+"""A log that is away is looked for so often, and spoken of so often."""
 ONCE_CRASHES = 5
 """So many crashes in a row end a run that is to end by itself."""
 
 Show = Callable[[StreamReading], None]
+Result = TypeVar("Result")
 
 
 class StreamRunning(LookalikeError):
@@ -54,15 +59,31 @@ class StreamReport:
 def run_stream(settings: Settings, show: Show, once: bool = False) -> StreamReport:
     """Run until SIGTERM or Ctrl-C (drains; the second one kills), or with `once` until all that is there is done.
 
-    To be called in the main thread. Raises StreamRunning, LogUnavailable, and LookalikeError when, with `once`, a
-    worker cannot do its work.
+    To be called in the main thread. A log that is away is waited for, but with `once`. Raises StreamRunning, and with
+    `once` LogUnavailable, and LookalikeError when a worker cannot do its work.
     """
     with _only_supervisor(settings):
-        log = open_log(settings)
+        log = _when_the_log_is_there(lambda: open_log(settings), patient=not once)
         try:
-            return _Supervisor(settings, log, show, once).run()
+            make = partial(_Supervisor, settings, log, show, once)
+            return _when_the_log_is_there(make, patient=not once).run()
         finally:
             log.close()
+
+
+def _when_the_log_is_there(act: Callable[[], Result], patient: bool) -> Result:
+    """What `act` gives. A broker that is being restarted comes back, and nobody should have to start this again."""
+    told = 0.0
+    while True:
+        try:
+            return act()
+        except LogUnavailable as error:
+            if not patient:
+                raise
+            if time.monotonic() - told > AWAY_TOLD_SECONDS:
+                told = time.monotonic()
+                LOG.warning("waiting for the log: %s", error)
+            time.sleep(AWAY_SECONDS)
 
 
 class _Supervisor:
@@ -73,23 +94,23 @@ class _Supervisor:
         self._signals = 0
         self._once = once
         self._goal = {p: log.high_watermark(Topic.CHANGES, p) for p in range(log.partitions)}
+        self._before = self._done()
 
     def run(self) -> StreamReport:
         began = time.monotonic()
-        before = self._done()
         with self._signalled():
             try:
                 self._loop()
             finally:
                 for slot in self._slots.values():
                     slot.kill()
-        after = self._done()
+        done = self._done_since()
         slots = self._slots.values()
         return StreamReport(
-            changes=after["enrich"] - before["enrich"],
+            changes=done["enrich"],
             published=self._meter.written(Topic.UPDATES),
             refused=self._meter.written(Topic.REFUSED),
-            archived=after["archive"] - before["archive"],
+            archived=done["archive"],
             recycled=sum(slot.recycled for slot in slots),
             gaps=tuple(gap for slot in slots for gap in slot.gaps),
             seconds=time.monotonic() - began,
@@ -145,6 +166,14 @@ class _Supervisor:
             enrich.stop()
         if enrich.ended and not any(self._meter.lag(archive.name, topic) for topic in READS[archive.name]):
             archive.stop()
+
+    def _done_since(self) -> dict[str, int]:
+        """Records dealt with since the start; not known with the log away, though the drain was whole all the same."""
+        try:
+            return {name: count - self._before[name] for name, count in self._done().items()}
+        except LogUnavailable as error:
+            LOG.warning("drained; how much was done is not known: %s", error)
+            return dict.fromkeys(self._before, 0)
 
     def _done(self) -> dict[str, int]:
         """Records dealt with, of the first topic of `enrich` and of all of `archive`."""

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from lookalike.line.server_process import free_port
+
 pytestmark = pytest.mark.slow
 REPLACED = "a new worker starts"
 
@@ -68,6 +70,15 @@ def test_once_with_nothing_to_do_starts_no_worker(stream_home):
     report = stream_home.report(stream_home.start("stream", "--once"))
     assert (report["changes"], report["archived"]) == (0, 0)
     assert not (stream_home.settings.home / "logs").exists()
+
+
+def test_a_log_that_is_away_is_waited_for_but_not_by_a_run_that_is_to_end(stream_home):
+    away = ("--set", "log.kind=kafka", "--set", f"log.brokers=127.0.0.1:{free_port('127.0.0.1')}")
+    child = stream_home.start(*away, "stream")
+    stream_home.wait(lambda: "waiting for the log: Kafka at 127.0.0.1" in stream_home.stderr.read_text(), child)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) != 0
+    assert stream_home.start(*away, "stream", "--once").wait(120) == 2
 
 
 def test_wrong_options_are_explained(stream_home):
