@@ -34,6 +34,7 @@ from traffic import open_traffic, pictures_needed, record
 from lookalike.contracts.change import Topic
 from lookalike.contracts.settings import Settings, load_settings
 from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER
+from lookalike.line.kafka_broker import start_broker
 from lookalike.line.server_process import free_port
 from lookalike.storage.atomic import write_bytes
 from lookalike.storage.log.opening import open_log
@@ -65,7 +66,7 @@ def write_log(home: Path, options: list[str], events: Path, progress: Path, rate
 class Run:
     """One pass of the recorded changes through real processes."""
 
-    def __init__(self, home: Path, options: list[str], events: Path, rate: float, broker: Process | None) -> None:
+    def __init__(self, home: Path, options: list[str], events: Path, rate: float, broker: "Broker | None") -> None:
         self.home, self.options, self.events, self.broker = home, options, events, broker
         self.settings = settings_of(home, options)
         port = free_port("127.0.0.1")
@@ -234,15 +235,33 @@ def fold(settings: Settings) -> None:
         raise SystemExit(f"lookalike fold failed on {settings.home}:\n{done.stderr[-3000:]}")
 
 
-def start_broker(folder: Path) -> tuple[Process, list[str]]:
-    """A real Kafka broker on a port of its own, and the settings that lead to it."""
-    port = free_port("127.0.0.1")
-    broker = Process(
-        [sys.executable, "-m", "lookalike.line.kafka_broker", "--folder", str(folder), "--port", str(port)],
-        folder / "broker.log",
-    )
-    broker.start()
-    return broker, ["log.kind=kafka", f"log.brokers=127.0.0.1:{port}"]
+class Broker:
+    """A real Kafka broker on a port of its own: the Java process itself, so that a SIGKILL hits it and no wrapper."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._broker = folder, start_broker(folder)
+
+    @property
+    def options(self) -> list[str]:
+        """The settings that lead to it."""
+        return ["log.kind=kafka", f"log.brokers={self._broker.brokers}"]
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now."""
+        return self._broker.process.poll() is None
+
+    def start(self) -> None:
+        """Start it again on its data and port; clients wait for it by themselves."""
+        self._broker = start_broker(self._folder, port=self._broker.port, wait=False)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._broker.kill()
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._broker.stop()
 
 
 def main() -> None:
@@ -283,12 +302,13 @@ def run_both(given: argparse.Namespace, folder: Path) -> list[str]:
     copy_home(calm_home, killed_home)
     rates = {"calm": 400.0, "killed": given.changes / (given.kills * SECONDS_PER_KILL + 10)}
     runs: dict[str, Run] = {}
-    brokers = []
+    brokers: list[Broker | None] = []
     try:
         for name, home in (("calm", calm_home), ("killed", killed_home)):
-            broker, more = start_broker(folder / f"broker-{name}") if given.log == "kafka" else (None, [])
+            broker = Broker(folder / f"broker-{name}") if given.log == "kafka" else None
             brokers.append(broker)
-            runs[name] = Run(home, given.settings + more, events, rates[name], broker)
+            options = given.settings + (broker.options if broker else [])
+            runs[name] = Run(home, options, events, rates[name], broker)
             began = time.monotonic()
             runs[name].go(0 if name == "calm" else given.kills, given.seed)
             told = dict(runs[name].killed)
