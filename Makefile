@@ -10,10 +10,11 @@ BIN := .venv/bin
 CHECK ?=
 PORT ?= 8080
 KAFKA_PORT ?= 9092
+AIRFLOW_PORT ?= 8081
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 
-.PHONY: help env demo serve kafka test check unit format chromium requirements clean
+.PHONY: help env demo serve airflow kafka test check unit format chromium requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -29,8 +30,12 @@ $(UV):
 	$(UV) sync --frozen --inexact --extra line --no-default-groups
 	@touch $@
 
-.venv/.dev: .venv/.line
-	$(UV) sync --frozen --inexact --extra line --group dev
+.venv/.airflow: .venv/.line
+	$(UV) sync --frozen --inexact --extra line --extra airflow --no-default-groups
+	@touch $@
+
+.venv/.dev: .venv/.airflow
+	$(UV) sync --frozen --inexact --extra line --extra airflow --group dev
 	@touch $@
 
 env: .venv/.dev ## make .venv with everything that development needs
@@ -41,6 +46,9 @@ demo: .venv/.line ## real pictures to a served, gated release; CHECK=1 searches,
 serve: .venv/.line ## serve the live release again
 	$(BIN)/lookalike serve --port $(PORT)
 
+airflow: .venv/.airflow ## Airflow's UI over the demo catalogue, with the server, until Ctrl-C (AIRFLOW_PORT=8081, PORT=8080)
+	$(BIN)/lookalike airflow --port $(AIRFLOW_PORT) --server-port $(PORT)
+
 kafka: .venv/.line ## a Kafka broker of one node on this machine, until Ctrl-C (KAFKA_PORT=9092)
 	$(BIN)/python -m lookalike.line.kafka_broker --port $(KAFKA_PORT)
 
@@ -50,7 +58,7 @@ test: check chromium ## everything: checks, unit, integration and end-to-end tes
 check: .venv/.dev ## format, lint, types, import layers, quick tests: clean before every commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy lookalike models index_builder spark beam
+	$(BIN)/mypy lookalike models index_builder spark beam dags
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow"
 

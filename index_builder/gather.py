@@ -1,12 +1,14 @@
 """Gather the rows of an index from pinned table versions: silver joined with the vectors of one space, by item_id.
 
 Rows are ordered by item_id (bytes of UTF-8), so that the same inputs give the same index whatever order files are read
-in, and so that an id is found later by bisection. Vectors go to a scratch file: they need not fit into memory.
+in, and so that an id is found later by bisection. One shard, a range of ids, is gathered at a time: its columns must
+fit into memory, its vectors go to a file. Delta skips the files whose least and greatest ids lie outside the range.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,7 @@ from lookalike.storage.delta import DeltaTables
 LEFT_OUT = ("snapshot_id", "deleted", "shard")
 ITEM_COLUMNS = tuple(name for name in SILVER.schema.names if name not in LEFT_OUT)
 VECTOR_COLUMNS = ("item_id", "space", "content_hash", "vector")
+LIVE_ITEMS = "deleted = false"
 NORM_TOLERANCE = 1e-3
 LOOKUP_ROWS = 65_536
 NAMED = 5
@@ -42,20 +45,37 @@ class Gathered:
     coverage: dict[str, int | list[str]]
 
 
+def of_space(space: EmbeddingSpace) -> str:
+    """SQL for the vectors of one space."""
+    return f"space = '{space.fingerprint}'"
+
+
+def within(start: str | None, stop: str | None) -> str:
+    """SQL for the item ids from `start` to before `stop`; None is open."""
+    bounds = [f"item_id {sign} '{_quoted(bound)}'" for sign, bound in ((">=", start), ("<", stop)) if bound is not None]
+    return " AND ".join(bounds) or "true"
+
+
 def gather(
-    tables: DeltaTables, versions: dict[str, int], space: EmbeddingSpace, scratch: Path, progress: Progress
+    tables: DeltaTables,
+    versions: Mapping[str, int],
+    space: EmbeddingSpace,
+    where: str,
+    scratch: Path,
+    progress: Progress,
 ) -> Gathered:
-    """Read and join both tables. Raises SpaceMismatch, BadVectors, or LookalikeError when nothing is left."""
+    """Read and join the rows of both tables for which `where` (SQL on item_id) holds; vectors go to the file `scratch`.
+
+    Raises SpaceMismatch, BadVectors, or LookalikeError for an id that is there twice. There may be no rows.
+    """
     items = tables.read(
-        SILVER, ITEM_COLUMNS, "deleted = false", versions[SILVER.name], order_by="item_id"
+        SILVER, ITEM_COLUMNS, f"{LIVE_ITEMS} AND {where}", versions[SILVER.name], order_by="item_id"
     ).combine_chunks()
     _require_unique(items["item_id"])
     vectors = np.memmap(scratch, np.float32, "w+", shape=(max(items.num_rows, 1), space.dim))[: items.num_rows]
-    batches = tables.batches(EMBEDDINGS, VECTOR_COLUMNS, f"space = '{space.fingerprint}'", versions[EMBEDDINGS.name])
+    batches = tables.batches(EMBEDDINGS, VECTOR_COLUMNS, f"{of_space(space)} AND {where}", versions[EMBEDDINGS.name])
     with progress.step("read vectors", items.num_rows) as step:
         filled, stale = place_vectors(batches, items, vectors, space, step.advance)
-    if not filled.any():
-        _explain_nothing(tables, versions, space, items.num_rows)
     missing = items["item_id"].filter(pa.array(~filled))
     coverage: dict[str, int | list[str]] = {
         "silver_items": items.num_rows,
@@ -173,13 +193,20 @@ def _compact(vectors: Vectors, filled: NDArray[np.bool_]) -> Vectors:
     return vectors[:end]
 
 
-def _explain_nothing(tables: DeltaTables, versions: dict[str, int], space: EmbeddingSpace, items: int) -> None:
+def explain_nothing(tables: DeltaTables, versions: Mapping[str, int], space: EmbeddingSpace, items: int) -> NoReturn:
+    """Say why not one of the `items` rows of silver has a vector: SpaceMismatch or LookalikeError."""
     if items == 0:
         raise LookalikeError("table silver holds no items that are not deleted; run `lookalike ingest` first")
-    spaces = tables.read(EMBEDDINGS, ["space"], None, versions[EMBEDDINGS.name])["space"].unique().to_pylist()
+    spaces: set[str] = set()
+    for batch in tables.batches(EMBEDDINGS, ["space"], None, versions[EMBEDDINGS.name]):
+        spaces |= set(batch["space"].unique().to_pylist())
     if spaces and space.fingerprint not in spaces:
         space.require(", ".join(sorted(spaces)), "every vector of table embeddings")
     raise LookalikeError(
         f"none of the {items:,} items of table silver has a current vector in space {space.fingerprint} "
         f"({space.encoder}); run `lookalike embed` first"
     )
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

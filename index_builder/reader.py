@@ -19,6 +19,7 @@ from pyarrow import ipc
 from pydantic import ValidationError
 
 from index_builder.coded_block import CodedBlock
+from index_builder.parts import finest, list_centres
 from index_builder.plan import Plan, plan_search
 from index_builder.search_parameters import parameters, selector
 from lookalike.contracts.encoder import Vectors
@@ -39,7 +40,7 @@ class FaissIndex:
         # `index` owns the memory: a downcast of it alone would be left dangling.
         self._manifest, self._index, self._columns = manifest, index, columns
         self._ids = columns["item_id"]
-        self._finest = _finest(index)
+        self._finest = finest(index)
         size = self._finest.code_size
         self._codes = faiss.rev_swig_ptr(self._finest.codes.data(), manifest.items * size).reshape(-1, size)
         self._codes.flags.writeable = False
@@ -101,6 +102,10 @@ class FaissIndex:
             if row < len(self._ids) and self._ids[row].as_py() == item_id:
                 found[position] = row
         return found
+
+    def centres(self) -> Vectors | None:
+        """Centres of the inverted lists, shape (nlist, dim); None where the index has no lists."""
+        return list_centres(self._index)
 
     def block(self, vectors: Vectors) -> CodedBlock:
         """A block of other vectors; see the port."""
@@ -186,14 +191,6 @@ def _read_manifest(directory: Path) -> Manifest:
         raise CorruptArtifact(f"{directory / MANIFEST_NAME} is missing; this is not an index directory") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise CorruptArtifact(f"{directory / MANIFEST_NAME} is not a manifest of format 1: {error}") from error
-
-
-def _finest(index: Any) -> Any:
-    """The part of the index that holds the most exact codes of every row, in row order."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexRefine):
-        return faiss.downcast_index(index.refine_index)
-    return faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
 
 
 def _sorted(scores: Vectors, rows: Rows) -> tuple[Vectors, Rows]:

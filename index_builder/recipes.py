@@ -9,7 +9,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from index_builder.costs import Cost, estimate, explain, short_of
-from lookalike.contracts.errors import NotFound, SettingsError
+from index_builder.lists import derive_nlist, fewest_items
+from lookalike.contracts.errors import LookalikeError, NotFound, SettingsError
 from lookalike.contracts.manifest import IndexRecipe
 
 AUTO = "auto"
@@ -55,6 +56,20 @@ def choose(
     budget = _budget(memory_bytes, latency_ms)
     why = f"{recipe.name} for {items:,} items of {dim} dimensions: {explain(cost)}, within {budget}"
     return recipe, "; ".join([why, *passed_over])
+
+
+def settle(recipe: IndexRecipe, items: int) -> IndexRecipe:
+    """The recipe with its number of lists decided. Raises LookalikeError when it cannot train on so few items."""
+    if "{nlist}" not in recipe.factory:
+        return recipe
+    fewest = fewest_items(recipe.train_points_per_list)
+    if items < fewest:
+        raise LookalikeError(
+            f"recipe {recipe.name} cannot be trained on {items:,} items: it needs at least {fewest:,} "
+            f"({recipe.train_points_per_list} per list). Choose recipe exact or hnsw, or leave index.recipe = auto."
+        )
+    nlist = recipe.nlist or derive_nlist(items, recipe.train_points_per_list)
+    return recipe.model_copy(update={"nlist": nlist})
 
 
 def _nothing_fits(

@@ -1,98 +1,110 @@
-"""Train and fill a faiss index so that the same vectors give the same bytes.
+"""Train: an empty index with its quantiser, from a sample of the pinned tables; every shard is encoded with it.
 
-Two things in faiss depend on the order in which threads finish: inserting into a graph, and so the graph over the
-list centres too. Both are done by one thread; clustering and list filling keep all threads, being deterministic.
+The sample is drawn by a hash of the item id, and the 8-bit codes span the vectors of the whole table, so that neither
+depends on shards, files or threads. Two things in faiss depend on the order in which threads finish: inserting into a
+graph, and so the graph over the list centres too. Both are done by one thread; clustering and list filling keep all
+threads, being deterministic.
 """
 
-from collections.abc import Callable
+import time
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from index_builder.lists import derive_nlist, fewest_items
+from index_builder.facts import StepFacts, write_facts
+from index_builder.gather import VECTOR_COLUMNS, check_vectors, gather, of_space
+from index_builder.parts import inverted_lists, refinement
+from index_builder.pin import Pin, drawn
+from index_builder.quantiser import SEED, QuantiserFacts, centres_for, put_centres
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.manifest import IndexRecipe
+from lookalike.contracts.progress import Progress
+from lookalike.contracts.tables import EMBEDDINGS
+from lookalike.storage.atomic import new_directory
+from lookalike.storage.delta import DeltaTables
 
-SEED = 1_234
-CLUSTER_ROUNDS = 12
-ADD_ROWS = 8_192
-
-
-def settle(recipe: IndexRecipe, items: int) -> IndexRecipe:
-    """The recipe with its number of lists decided. Raises LookalikeError when it cannot train on so few items."""
-    if "{nlist}" not in recipe.factory:
-        return recipe
-    fewest = fewest_items(recipe.train_points_per_list)
-    if items < fewest:
-        raise LookalikeError(
-            f"recipe {recipe.name} cannot be trained on {items:,} items: it needs at least {fewest:,} "
-            f"({recipe.train_points_per_list} per list). Choose recipe exact or hnsw, or leave index.recipe = auto."
-        )
-    nlist = recipe.nlist or derive_nlist(items, recipe.train_points_per_list)
-    return recipe.model_copy(update={"nlist": nlist})
+TRAINED = "trained"
+EMPTY_NAME = "empty.faiss"
+QUANTISER_NAME = "quantiser.json"
+SAMPLE_NAME = "sample.f32"
+FEWEST_PER_LIST = 39  # faiss's own guideline
+NO_LISTS = "the recipe has no quantiser; shards hold vectors, and the merge builds the index from them"
 
 
-def train_and_fill(recipe: IndexRecipe, vectors: Vectors, advance: Callable[[int], None]) -> Any:
-    """A filled faiss index over `vectors`, shape (n, dim); `recipe` is settled. Rows are numbered 0..n-1."""
-    dim = vectors.shape[1]
-    index = faiss.index_factory(dim, recipe.factory.format(nlist=recipe.nlist), faiss.METRIC_INNER_PRODUCT)
-    inner = inverted_lists(index)
-    if inner is not None:
-        sample = _sample(vectors, recipe)
-        _train_lists(inner, sample)
+def train(work: Path, pin: Pin, tables: DeltaTables, progress: Progress) -> QuantiserFacts:
+    """Write the folder `work/trained`, whole or not at all; a finished one stays as it is.
+
+    Raises BadVectors, SpaceMismatch, or LookalikeError when the sample is too small.
+    """
+    target = work / TRAINED
+    if not target.exists():
+        started = time.monotonic()
+        with new_directory(target) as folder:
+            if pin.recipe.nlist is None:
+                facts = QuantiserFacts(how="none", because=NO_LISTS)
+            else:
+                facts = _train_lists(folder, pin, tables, progress)
+            (folder / QUANTISER_NAME).write_text(facts.model_dump_json(indent=2))
+            write_facts(folder, StepFacts.since(started))
+    return read_quantiser(work)
+
+
+def read_quantiser(work: Path) -> QuantiserFacts:
+    """What the training step wrote. Raises FileNotFoundError before it."""
+    return QuantiserFacts.model_validate_json((work / TRAINED / QUANTISER_NAME).read_text())
+
+
+def empty_index(recipe: IndexRecipe, dim: int) -> Any:
+    """An untrained, empty index of a settled recipe."""
+    return faiss.index_factory(dim, recipe.factory.format(nlist=recipe.nlist), faiss.METRIC_INNER_PRODUCT)
+
+
+def _train_lists(folder: Path, pin: Pin, tables: DeltaTables, progress: Progress) -> QuantiserFacts:
+    low, high, vectors = _range(pin, tables, progress)
+    sample = _sample(folder / SAMPLE_NAME, pin, tables, vectors, progress)
+    with progress.step(f"train {pin.recipe.nlist:,} lists") as step:
+        centres, facts = centres_for(pin, sample)
+        index = empty_index(pin.recipe, pin.space.dim)
+        put_centres(inverted_lists(index), centres)
         index.train(sample)
-        _widen_codes(index, vectors)
-    threads = faiss.omp_get_max_threads()
-    try:
-        if inner is None:
-            faiss.omp_set_num_threads(1)
-        for start in range(0, len(vectors), ADD_ROWS):
-            block = np.ascontiguousarray(vectors[start : start + ADD_ROWS], dtype=np.float32)
-            index.add(block)
-            advance(len(block))
-    finally:
-        faiss.omp_set_num_threads(threads)
-    return index
+        refine = refinement(index)
+        if refine is not None:  # a sample's range would clip the others
+            refine.train(np.stack([low, high]))
+        faiss.write_index(index, str(folder / EMPTY_NAME))
+        step.advance(len(sample))
+    return facts
 
 
-def inverted_lists(index: Any) -> Any | None:
-    """The IVF index inside `index`, or None where there is none."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexRefine):
-        index = faiss.downcast_index(index.base_index)
-    return index if isinstance(index, faiss.IndexIVF) else None
+def _range(pin: Pin, tables: DeltaTables, progress: Progress) -> tuple[Vectors, Vectors, int]:
+    """Least and greatest value by dimension over all vectors of the space, and how many vectors there are."""
+    low = np.full(pin.space.dim, np.inf, np.float32)
+    high, seen = -low, 0
+    version = pin.table_versions[EMBEDDINGS.name]
+    with progress.step("span of vectors") as step:
+        for batch in tables.batches(EMBEDDINGS, VECTOR_COLUMNS, of_space(pin.space), version):
+            if batch.num_rows == 0:
+                continue
+            block = check_vectors(batch, pin.space)
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+            seen += len(block)
+            step.advance(len(block))
+    return low, high, seen
 
 
-def _sample(vectors: Vectors, recipe: IndexRecipe) -> Vectors:
-    wanted = min(len(vectors), (recipe.nlist or 1) * recipe.train_points_per_list)
-    rows = np.sort(np.random.default_rng(SEED).choice(len(vectors), wanted, replace=False))
-    return np.ascontiguousarray(vectors[rows], dtype=np.float32)
-
-
-def _widen_codes(index: Any, vectors: Vectors) -> None:
-    """Let the 8-bit codes span what all vectors span: a sample's range would clip the others."""
-    if not isinstance(index, faiss.IndexRefine):
-        return
-    low, high = np.full(index.d, np.inf, np.float32), np.full(index.d, -np.inf, np.float32)
-    for start in range(0, len(vectors), ADD_ROWS):
-        block = vectors[start : start + ADD_ROWS]
-        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-    faiss.downcast_index(index.refine_index).train(np.stack([low, high]))
-
-
-def _train_lists(inner: Any, sample: Vectors) -> None:
-    """Cluster, then put the centres into the coarse quantiser by one thread; `train` finds it ready and leaves it."""
-    clustering = faiss.Clustering(inner.d, inner.nlist)
-    clustering.niter, clustering.seed, clustering.spherical = CLUSTER_ROUNDS, SEED, True
-    clustering.max_points_per_centroid = max(256, len(sample) // inner.nlist + 1)
-    clustering.train(sample, faiss.IndexFlatIP(inner.d))
-    centres = faiss.vector_to_array(clustering.centroids).reshape(inner.nlist, inner.d)
-    threads = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(1)
-        inner.quantizer.train(centres)
-        inner.quantizer.add(centres)
-    finally:
-        faiss.omp_set_num_threads(threads)
+def _sample(scratch: Path, pin: Pin, tables: DeltaTables, vectors: int, progress: Progress) -> Vectors:
+    nlist = pin.recipe.nlist or 1
+    wanted = nlist * pin.recipe.train_points_per_list
+    gathered = gather(tables, pin.table_versions, pin.space, drawn(vectors, wanted) or "true", scratch, progress)
+    found = len(gathered.vectors)
+    if found < nlist * FEWEST_PER_LIST:
+        raise LookalikeError(
+            f"recipe {pin.recipe.name} with {nlist:,} lists cannot be trained on {found:,} items with a current vector "
+            f"(at least {nlist * FEWEST_PER_LIST:,} are needed); run `lookalike embed`, or choose recipe exact or hnsw"
+        )
+    rows = np.sort(np.random.default_rng(SEED).choice(found, min(found, wanted), replace=False))
+    chosen = np.ascontiguousarray(gathered.vectors[rows], dtype=np.float32)
+    scratch.unlink()
+    return chosen

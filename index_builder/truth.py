@@ -3,6 +3,8 @@
 Plain numpy and not faiss, so that what is measured and what measures share no code.
 """
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,18 @@ BLOCK_ROWS = 16_384
 BLOCK_QUERIES = 256
 
 
-def exact_top_k(vectors: Vectors, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+class Rows(Protocol):
+    """Vectors that are read block by block: an array, or one that lies in several files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | NDArray[np.int64], /) -> Vectors: ...
+
+
+def exact_top_k(vectors: Rows, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
     """Best k rows of `vectors`, shape (n, dim), for each query by inner product: scores and rows, (q, k), best first.
 
     Equal scores are ordered by row. Where k exceeds n, the rest has row -1 and score -inf. `vectors` may be mapped

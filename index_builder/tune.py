@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from index_builder.reader import FaissIndex
-from index_builder.truth import exact_top_k
+from index_builder.truth import Rows, exact_top_k
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.manifest import OperatingPoint
 
@@ -20,7 +20,7 @@ SEED = 11
 ROUNDING = 1e-5
 
 
-def measure_points(index: FaissIndex, vectors: Vectors) -> tuple[OperatingPoint, ...]:
+def measure_points(index: FaissIndex, vectors: Rows) -> tuple[OperatingPoint, ...]:
     """Recall@10 against float32 truth and mean ms of single queries, at half, one and two times the settings."""
     queries = _queries(vectors)
     wanted = min(DEPTH, len(vectors))
@@ -31,7 +31,7 @@ def measure_points(index: FaissIndex, vectors: Vectors) -> tuple[OperatingPoint,
 
 
 def _measure(
-    index: FaissIndex, vectors: Vectors, queries: Vectors, last_scores: Vectors, search: dict[str, int]
+    index: FaissIndex, vectors: Rows, queries: Vectors, last_scores: Vectors, search: dict[str, int]
 ) -> OperatingPoint:
     """A found row counts when it is as near as the last true one: of equal pictures, any is right."""
     depth = min(DEPTH, len(vectors))
@@ -46,7 +46,7 @@ def _measure(
     return OperatingPoint(search=search, recall_at_10=right / (depth * len(queries)), mean_ms=round(mean_ms, 4))
 
 
-def _queries(vectors: Vectors) -> Vectors:
+def _queries(vectors: Rows) -> Vectors:
     random = np.random.default_rng(SEED)
     rows = np.sort(random.choice(len(vectors), min(QUERIES, len(vectors)), replace=False))
     noise = random.normal(size=(len(rows), vectors.shape[1])).astype(np.float32)

@@ -22,6 +22,7 @@ from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER
 from lookalike.storage.delta import DeltaTables
 from spark import tables
+from spark.embed_plan import PREFIX_DIGITS, pack
 from spark.embed_refusals import STILL_REFUSED, refuse
 from spark.embed_rows import EMBEDDED, EmbedJob, EncoderSource, embedder, open_checked, open_from_models
 from spark.session import gpu_profile
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PICTURES_PER_TASK = 1_000
+LEAST_PER_TASK, PACED_TASK_SECONDS = 32, 20
+"""A job with a limit has shorter tasks, for progress is told as they end."""
 PATHS_PER_PICTURE = 4
-PREFIX_DIGITS = 4
 POLL_SECONDS = 0.5
 
 
@@ -78,16 +80,20 @@ def encoder_version(space: EmbeddingSpace) -> str:
 
 
 def embed(
-    session: "SparkSession", settings: Settings, progress: Progress, source: EncoderSource = open_from_models
+    session: "SparkSession",
+    settings: Settings,
+    progress: Progress,
+    source: EncoderSource = open_from_models,
+    pictures_per_second: float = 0.0,
 ) -> EmbedReport:
-    """Embed what `settings.encoder`, opened by `source`, has not embedded yet.
+    """Embed what `settings.encoder`, opened by `source`, has not embedded yet, at most so fast (0: as fast as it goes).
 
     Raises SpaceMismatch when it does not reproduce its probe on this machine.
     """
     started = time.monotonic()
     space = open_checked(source, settings.encoder.path, "cpu", 1).space
     tables.ensure_tables(session, settings)
-    run = _Run(session, settings, space, source)
+    run = _Run(session, settings, space, source, pictures_per_second)
     try:
         counts = run.all_chunks(progress)
     finally:
@@ -97,28 +103,14 @@ def embed(
     return EmbedReport(space.fingerprint, **counts, seconds=time.monotonic() - started, table_versions=versions)
 
 
-def pack(counts: dict[str, int], most: int) -> list[tuple[str, str, int]]:
-    """Ranges (first prefix, last prefix, pictures) of hash prefixes in order, each of at most `most` pictures.
-
-    One prefix is never divided. Packing starts at the lowest prefix that is left, so that after finished ranges have
-    gone from `counts` the remaining ones come out as before.
-    """
-    ranges: list[tuple[str, str, int]] = []
-    for prefix in sorted(counts):
-        if ranges and ranges[-1][2] + counts[prefix] <= most:
-            ranges[-1] = (ranges[-1][0], prefix, ranges[-1][2] + counts[prefix])
-        else:
-            ranges.append((prefix, prefix, counts[prefix]))
-    return ranges
-
-
 class _Run:
     """One run over one space: the plan, then its chunks."""
 
     def __init__(
-        self, session: "SparkSession", settings: Settings, space: EmbeddingSpace, source: EncoderSource
+        self, session: "SparkSession", settings: Settings, space: EmbeddingSpace, source: EncoderSource, rate: float
     ) -> None:
         self.session, self.settings, self.space = session, settings, space
+        self.rate_per_core = rate / session.sparkContext.defaultParallelism
         self.job = EmbedJob(
             source=source,
             encoder=settings.encoder,
@@ -127,6 +119,7 @@ class _Run:
             limits=settings.intake,
             batch_size=settings.embed.batch_size,
             decode_threads=settings.embed.decode_threads,
+            pictures_per_second=self.rate_per_core,
         )
         self.due = self._due().persist()
         self.encoding_seconds = 0.0
@@ -228,7 +221,10 @@ class _Run:
     def _tasks(self, pictures: int) -> int:
         """A whole number of waves over the cores, each task long enough to hide its start."""
         cores = self.session.sparkContext.defaultParallelism
-        return cores * max(1, round(pictures / (PICTURES_PER_TASK * cores)))
+        each = PICTURES_PER_TASK
+        if self.rate_per_core:
+            each = min(each, max(LEAST_PER_TASK, round(self.rate_per_core * PACED_TASK_SECONDS)))
+        return cores * max(1, round(pictures / (each * cores)))
 
     def _merge(self, rows: "DataFrame") -> None:
         """Rows with item_id, content_hash, version, vector, l2_norm into this space's partition."""

@@ -7,6 +7,7 @@ module of its own.
 """
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,7 +45,10 @@ EMBEDDED = pa.schema(
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """What a worker needs to know. `fingerprint` is the space the driver planned for; another one is refused."""
+    """What a worker needs to know. `fingerprint` is the space the driver planned for; another one is refused.
+
+    `pictures_per_second` is the limit of one task; 0: none.
+    """
 
     source: EncoderSource
     encoder: EncoderSettings
@@ -53,6 +57,7 @@ class EmbedJob:
     limits: IntakeSettings
     batch_size: int
     decode_threads: int
+    pictures_per_second: float = 0.0
 
 
 def embed_rows(
@@ -66,9 +71,13 @@ def embed_rows(
     rows = (row for batch in batches for row in batch.to_pylist())
     with ThreadPoolExecutor(job.decode_threads, thread_name_prefix="decode") as pool:
         ready = run_ahead(pool, partial(load, job, encoder), rows, ahead=size)
+        started, done = time.monotonic(), 0
         while group := list(islice(ready, size)):
             yield encode(encoder, group)
             tell(len(group))
+            done += len(group)
+            if job.pictures_per_second:
+                time.sleep(max(0.0, started + done / job.pictures_per_second - time.monotonic()))
 
 
 def embedder(job: EmbedJob, tell: Callable[[int], None]) -> Callable[..., Iterator[pa.RecordBatch]]:

@@ -5,11 +5,11 @@ a job killed anywhere and run again gives the same tables. A row is whole: it go
 (`contracts.item_state`), so a price that the stream set at a higher version stays while the title is taken. Rows that
 SILVER has had already are left out before their pictures are read.
 
-Withdrawal: items of the same source that a *complete* snapshot does not name are marked `deleted`, and come back when
-a later snapshot names them again. What the stream changed after the snapshot was made is left. A snapshot that
-arrives after a newer one of its source only adds and updates; it withdraws nothing. A snapshot that lost half its rows
-therefore empties half the table here; the gate's bar on lost rows stops that release, and the versions of the table
-before it are still there.
+Snapshots may come in any order, and again, with the same rows in the end: versions decide, of equal versions the
+earlier snapshot (`spark.earlier_rows`), and what is withdrawn follows from the newest complete snapshot
+(`spark.withdrawals`). REFUSED alone has no row for a picture that was overtaken before anybody looked at it. A
+snapshot that lost half its rows empties half the table here; `lookalike check silver` and the gate's bar on lost rows
+stop that night, and the versions of the table before it are still there.
 """
 
 import time
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from lookalike.catalogue.snapshot import Snapshot, read_snapshot
-from lookalike.contracts.item_state import DELETED
+from lookalike.contracts.item_state import DELETED, PICTURE_COLUMNS
 from lookalike.contracts.product import RefusalReason
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
@@ -30,8 +30,11 @@ from lookalike.contracts.tables import BRONZE, REFUSED, SILVER
 from lookalike.storage.delta import DeltaTables
 from lookalike.storage.table_lock import only_writer
 from spark import registers, tables
+from spark.earlier_rows import replace_later
 from spark.intake_rows import INSPECTED, PARSED, Arrival, inspector, parser
+from spark.snapshot_order import bronze_transaction, in_bronze, order_of
 from spark.tombstones import with_tombstones
+from spark.withdrawals import Naming, settle
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -70,7 +73,8 @@ def ingest(session: "SparkSession", settings: Settings, snapshot_dir: Path, prog
         progress.step("ingest", total=snapshot.items) as step,
     ):
         tables.ensure_tables(session, settings)
-        _append_bronze(session, settings, snapshot)
+        if not in_bronze(DeltaTables(settings.tables_root), snapshot):
+            _append_bronze(session, settings, snapshot)
         run = _Run(session, settings, snapshot)
         try:
             report = run.merge(step.advance)
@@ -110,7 +114,7 @@ def _append_bronze(session: "SparkSession", settings: Settings, snapshot: Snapsh
         F.lit(datetime.fromisoformat(snapshot.created_at)).alias("received_at"),
         "payload",
     )
-    tables.append_once(bronze, settings, BRONZE, _transaction(snapshot))
+    tables.append_once(bronze, settings, BRONZE, bronze_transaction(snapshot))
 
 
 class _Run:
@@ -118,6 +122,7 @@ class _Run:
 
     def __init__(self, session: "SparkSession", settings: Settings, snapshot: Snapshot) -> None:
         self.session, self.settings, self.snapshot = session, settings, snapshot
+        self.order = order_of(DeltaTables(settings.tables_root), snapshot)
         received = datetime.fromisoformat(snapshot.created_at)
         self.arrival = Arrival(
             snapshot_id=snapshot.snapshot_id,
@@ -135,19 +140,26 @@ class _Run:
         from pyspark.sql import functions as F
 
         parsed = self._keep(self._parsed())
-        current = self._current()
         newest = F.col("rank") == 1
-        fresh = parsed.where(F.col("reason").isNull() & newest).join(current, "item_id", "left")
-        changed = self._keep(fresh.where(self._is_news()).select("row_number", "payload"))
+        fresh = parsed.where(F.col("reason").isNull() & newest).join(self._current(), "item_id", "left")
+        news, tied = self._is_news(), self._is_tied()
+        changed = self._keep(fresh.where(news | tied).select("row_number", "payload", tied.alias("tied"), "known"))
         candidates = changed.count()
         advance(self.snapshot.items - candidates)
         inspected = self._keep(self._inspected(changed, candidates))
-        taken = inspected.where(F.col("reason").isNull()).count()
+        good = inspected.where(F.col("reason").isNull())
+        counts = {row["tied"]: row["count"] for row in good.groupBy("tied").count().collect()}
         advance(candidates)
-        if taken:
-            rows = with_tombstones(self.session, self.settings, inspected.where(F.col("reason").isNull()))
-            registers.merge_states(self.session, self.settings, rows, back=self._is_newest())
-        withdrawn = self._withdraw(parsed)
+        if counts.get(False):
+            rows = with_tombstones(self.session, self.settings, good.where("NOT tied"))
+            registers.merge_states(self.session, self.settings, rows, back=self.order.newest)
+        if counts.get(True):
+            replace_later(self.session, self.settings, good.where("tied"), self.order.later)
+        taken = sum(counts.values())
+        named = self._keep(self._ids(parsed))
+        withdrawn = settle(
+            self.session, self.settings, self.order, Naming(self.snapshot.source, named, self._ids_of_bronze)
+        )
         refused = self._keep(self._refused(parsed, inspected))
         reasons = {row["reason"]: row["count"] for row in refused.groupBy("reason").count().collect()}
         tables.append_once(refused, self.settings, REFUSED, _transaction(self.snapshot))
@@ -173,22 +185,36 @@ class _Run:
         """PARSED of all rows, with `rank` 1 for the row that wins its id: highest version, then first received."""
         from pyspark.sql import Window
         from pyspark.sql import functions as F
-        from pyspark.sql.pandas.types import from_arrow_schema
 
         bronze = tables.read_table(self.session, self.settings, BRONZE)
-        rows = bronze.where(F.col("snapshot_id") == self.snapshot.snapshot_id).select("row_number", "payload")
-        parsed = rows.mapInArrow(parser(self.arrival), from_arrow_schema(PARSED))
+        parsed = self._parse(bronze.where(F.col("snapshot_id") == self.snapshot.snapshot_id))
         rivals = Window.partitionBy("item_id", F.col("reason").isNull()).orderBy(F.desc("version"), "row_number")
         return parsed.withColumn("rank", F.row_number().over(rivals)).withColumn(
             "winner", F.max("version").over(Window.partitionBy("item_id", F.col("reason").isNull()))
         )
 
+    def _parse(self, bronze: "DataFrame") -> "DataFrame":
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        return bronze.select("row_number", "payload").mapInArrow(parser(self.arrival), from_arrow_schema(PARSED))
+
+    @staticmethod
+    def _ids(parsed: "DataFrame") -> "DataFrame":
+        """Every item that is named, also by a row that was refused."""
+        return parsed.where("item_id IS NOT NULL").select("item_id").distinct()
+
+    def _ids_of_bronze(self, bronze: "DataFrame") -> "DataFrame":
+        return self._ids(self._parse(bronze))
+
     def _current(self) -> "DataFrame":
+        """What SILVER has of each item; `known`: its picture, for a row of the same version to take over."""
         silver = tables.read_table(self.session, self.settings, SILVER)
         return silver.alias("t").selectExpr(
             "item_id",
             f"{registers.base_version('t')} AS current_version",
+            "snapshot_id AS current_snapshot",
             f"CASE WHEN deleted THEN {registers.version_of('t', DELETED)} END AS deleted_version",
+            f"struct({', '.join(PICTURE_COLUMNS)}) AS known",
         )
 
     def _is_news(self) -> "Column":
@@ -196,45 +222,22 @@ class _Run:
         from pyspark.sql import functions as F
 
         news = F.col("current_version").isNull() | (F.col("version") > F.col("current_version"))
-        if self._is_newest():
+        if self.order.newest:
             news = news | F.col("version").eqNullSafe(F.col("deleted_version"))
         return news
+
+    def _is_tied(self) -> "Column":
+        """A row of the version that SILVER has from a younger snapshot: this one came first, only later."""
+        from pyspark.sql import functions as F
+
+        same = F.col("version").eqNullSafe(F.col("current_version"))
+        return ~self._is_news() & same & F.coalesce(F.col("current_snapshot").isin(*self.order.later), F.lit(False))
 
     def _inspected(self, changed: "DataFrame", candidates: int) -> "DataFrame":
         from pyspark.sql.pandas.types import from_arrow_schema
 
         tasks = max(self.session.sparkContext.defaultParallelism, -(-candidates // PICTURES_PER_TASK))
         return changed.repartition(tasks).mapInArrow(inspector(self.arrival), from_arrow_schema(INSPECTED))
-
-    def _is_newest(self) -> bool:
-        """Whether no other snapshot of this source in BRONZE is younger."""
-        known = DeltaTables(self.settings.tables_root)
-        source = self.snapshot.source.replace("'", "''")
-        newest = known.query(f"SELECT max(received_at) AS at FROM bronze WHERE source = '{source}'", BRONZE)["at"][0]
-        return bool(newest.as_py() <= datetime.fromisoformat(self.snapshot.created_at))
-
-    def _withdraw(self, parsed: "DataFrame") -> int:
-        """Mark what a complete, newest snapshot no longer names. An item whose row was refused is still named."""
-        from pyspark.sql import functions as F
-
-        if not self.snapshot.complete or not self._is_newest():
-            return 0
-        silver = tables.read_table(self.session, self.settings, SILVER)
-        made = F.lit(datetime.fromisoformat(self.snapshot.created_at))
-        older = F.col("changed_at").isNull() | (F.col("changed_at") < made)
-        mine = silver.where((F.col("source") == self.snapshot.source) & ~F.col("deleted") & older)
-        named = parsed.where(F.col("item_id").isNotNull()).select("item_id").distinct()
-        absent = self._keep(mine.join(named, "item_id", "left_anti").select("shard", "item_id"))
-        count = absent.count()
-        if count:
-            (
-                tables.open_table(self.session, self.settings, SILVER)
-                .alias("t")
-                .merge(absent.alias("s"), "t.shard = s.shard AND t.item_id = s.item_id")
-                .whenMatchedUpdate(condition="NOT t.deleted", set={"deleted": "true"})
-                .execute()
-            )
-        return count
 
     def _refused(self, parsed: "DataFrame", inspected: "DataFrame") -> "DataFrame":
         """All refusals of this snapshot in REFUSED's columns."""

@@ -33,6 +33,7 @@ INSPECTED = pa.schema(
     [
         *(pa.field(column.name, column.type) for column in SILVER.schema),
         *(pa.field(name, PARSED.field(name).type) for name in ("row_number", "reason", "detail", "payload")),
+        pa.field("tied", pa.bool_()),
     ]
 )
 
@@ -58,7 +59,11 @@ def parse_rows(arrival: Arrival, batches: Iterable[pa.RecordBatch]) -> Iterator[
 
 
 def inspect_rows(arrival: Arrival, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """(row_number, payload) of rows that parse → INSPECTED: the silver row, or the reason against its picture."""
+    """Rows that parse → INSPECTED: the silver row, or the reason against its picture.
+
+    In: row_number, payload, `tied` (kept as it is) and `known`, SILVER's picture of the item. A tied row that shows the
+    known path takes the picture over: it was looked at when the same version came before.
+    """
     with ThreadPoolExecutor(arrival.threads, thread_name_prefix="picture") as pool:
         for batch in batches:
             for start in range(0, batch.num_rows, OUT_ROWS):
@@ -106,20 +111,24 @@ def _inspected(arrival: Arrival, row: dict[str, Any]) -> dict[str, Any]:
     product = _product(arrival, row)
     if isinstance(product, Refusal):
         return _refused(row, product)
-    data = read_picture(product.image_path, arrival.pictures_root, arrival.limits)
-    picture = data if isinstance(data, Refusal) else inspect_picture(data, arrival.limits)
-    if isinstance(picture, Refusal):
-        refusal = Refusal(picture.reason, picture.detail, product.item_id)
-        return _refused(row, refusal)
+    if row["tied"] and row["known"]["image_path"] == product.image_path:
+        picture = row["known"]
+    else:
+        data = read_picture(product.image_path, arrival.pictures_root, arrival.limits)
+        seen = data if isinstance(data, Refusal) else inspect_picture(data, arrival.limits)
+        if isinstance(seen, Refusal):
+            return _refused(row, Refusal(seen.reason, seen.detail, product.item_id))
+        picture = {"content_hash": seen.content_hash, "width": seen.width, "height": seen.height}
     return {
         **product.model_dump(),
-        "content_hash": picture.content_hash,
-        "width": picture.width,
-        "height": picture.height,
+        "content_hash": picture["content_hash"],
+        "width": picture["width"],
+        "height": picture["height"],
         "source": arrival.source,
         "snapshot_id": arrival.snapshot_id,
         "deleted": False,
         "shard": shard_of(product.item_id, arrival.shards),
         "base_version": product.version,
         "row_number": row["row_number"],
+        "tied": row["tied"],
     }

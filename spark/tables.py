@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lookalike.contracts.errors import CorruptArtifact
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import BRONZE, EMBEDDINGS, REFUSED, SILVER, MergeRule, TableContract
-from lookalike.storage.delta import DeltaTables
+from lookalike.storage.delta import KEEP_LOG, DeltaTables
 from lookalike.storage.table_lock import only_writer
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def table_properties(contract: TableContract) -> dict[str, str]:
     return {
         "delta.enableChangeDataFeed": str(contract.change_data_feed).lower(),
         "delta.enableDeletionVectors": "false",
+        KEEP_LOG: "false",
         **{f"delta.constraints.{name}": check for name, check in contract.constraints.items()},
     }
 

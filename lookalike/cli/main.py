@@ -3,18 +3,36 @@
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lookalike import __version__
-from lookalike.cli import catalogue, changes, encoder, releases, search, serve, steps, stream
+from lookalike.cli import (
+    airflow,
+    catalogue,
+    changes,
+    encoder,
+    feedback,
+    index,
+    nights,
+    reembed,
+    releases,
+    search,
+    serve,
+    steps,
+    stream,
+    tables,
+)
 from lookalike.cli.console import Console, set_up_logging
-from lookalike.contracts.errors import LookalikeError, SettingsError
+from lookalike.contracts.errors import LookalikeError, SettingsError, TryAgain
 from lookalike.contracts.settings import load_settings
 
 EXIT_USER_ERROR = 2
+EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h: not 1, which says that a check failed
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -25,7 +43,22 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(catalogue.app, name="catalogue")
-for module in (steps, changes, stream, releases, search, encoder, serve):
+_MODULES = (
+    steps,
+    index,
+    changes,
+    stream,
+    releases,
+    search,
+    encoder,
+    serve,
+    tables,
+    airflow,
+    nights,
+    reembed,
+    feedback,
+)
+for module in _MODULES:
     module.register(app)
 
 
@@ -74,7 +107,11 @@ def _global_options(
 
 
 def main() -> None:
-    """The `lookalike` script. Exit codes: 0 done, 1 a check failed, 2 wrong use or a missing thing, 130 interrupted."""
+    """The `lookalike` script.
+
+    Exit codes: 0 done, 1 a check failed, 2 wrong use or a missing thing, 70 a fault of ours (with its traceback),
+    75 something is away for now, 130 interrupted. Schedulers try 70 and 75 again, 1 and 2 not.
+    """
     # `--json` is a global option; people write it behind the verb, where they think of it.
     arguments = sys.argv[1:]
     if "--json" in arguments:
@@ -84,7 +121,10 @@ def main() -> None:
         app(arguments, standalone_mode=True)
     except LookalikeError as error:
         sys.stderr.write(f"lookalike: {error}\n")
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(EXIT_TRY_AGAIN if isinstance(error, TryAgain) else EXIT_USER_ERROR)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_FAULT)
     except SystemExit as stop:
         if stop.code == EXIT_INTERRUPTED:  # what Ctrl-C becomes inside a verb
             sys.stderr.write("lookalike: interrupted; run the same command again to go on from here\n")

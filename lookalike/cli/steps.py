@@ -1,4 +1,4 @@
-"""The arrows of the straight line as verbs: ingest, fold, embed, build, gate."""
+"""The arrows of the straight line as verbs: ingest, fold, embed, gate; `build` is in `index`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.console import Console
+from lookalike.cli.nights import parse_night
 
 EXIT_CHECK_FAILED = 1
 
@@ -14,8 +15,15 @@ def ingest(
     context: typer.Context,
     snapshot: Annotated[str | None, typer.Argument(help="folder or id; default: the newest")] = None,
     changes: Annotated[Path | None, typer.Option(help="instead: recorded changes, JSON Lines")] = None,
+    night: Annotated[str | None, typer.Option(help="instead: the snapshots of a UTC day like 2026-11-20")] = None,
+    must: Annotated[bool, typer.Option("--must", help="a night without a snapshot is an error")] = False,
 ) -> None:
     """Snapshot into bronze and silver; refused rows are kept with their reason."""
+    if night is not None:
+        _ingest_night(context, night, must, alone=snapshot is None and changes is None)
+        return
+    if must:
+        raise typer.BadParameter("--must belongs to --night")
     if changes is not None:
         _ingest_changes(context, snapshot, changes)
         return
@@ -34,6 +42,16 @@ def ingest(
         f"{report.unchanged:,} unchanged, {report.withdrawn:,} withdrawn, refused: {refused} ({report.seconds:.1f} s)",
         report,
     )
+
+
+def _ingest_night(context: typer.Context, night: str, must: bool, alone: bool) -> None:
+    from lookalike.line.nights import ingest_night, night_line
+
+    if not alone:
+        raise typer.BadParameter("name a snapshot, --changes or --night, not more than one of them")
+    console: Console = context.obj
+    report = ingest_night(console.settings, parse_night(night), console.progress, must)
+    console.done(night_line(report), report)
 
 
 def _ingest_changes(context: typer.Context, snapshot: str | None, records: Path) -> None:
@@ -56,19 +74,20 @@ def _ingest_changes(context: typer.Context, snapshot: str | None, records: Path)
 
 
 def embed(context: typer.Context) -> None:
-    """Vectors for what changed, in the configured encoder's space."""
-    from lookalike.line.embed import embed as run
+    """Vectors for what changed, in every space in use: configured, live, and of an announced encoder."""
+    from lookalike.line.embed import embed_spaces
 
     console: Console = context.obj
-    report = run(console.settings, console.progress)
-    if report is None:
-        console.done("embedded 0 items: every item has its vector already", {"embedded": 0})
+    reports = embed_spaces(console.settings, console.progress)
+    if not reports:
+        console.done("embedded 0 items: every item has its vector already", {"embedded": 0, "spaces": []})
         return
-    console.done(
-        f"embedded {report.embedded:,} items, reused {report.reused:,}, unchanged {report.unchanged:,}, "
-        f"refused {report.refused:,} ({report.seconds:.1f} s, {report.pictures_per_second:.0f} pictures/s)",
-        report,
-    )
+    lines = [
+        f"space {each.space}: embedded {each.embedded:,} items, reused {each.reused:,}, unchanged {each.unchanged:,}, "
+        f"refused {each.refused:,} ({each.seconds:.1f} s, {each.pictures_per_second:.0f} pictures/s)"
+        for each in reports
+    ]
+    console.done("; ".join(lines), {"embedded": sum(each.embedded for each in reports), "spaces": reports})
 
 
 def fold(context: typer.Context) -> None:
@@ -83,23 +102,6 @@ def fold(context: typer.Context) -> None:
     console.done(
         f"folded {report.changes:,} changes of {report.items:,} items: {report.taken:,} items and {report.vectors:,} "
         f"vectors were new, {report.vectors_left:,} vectors left to `lookalike embed` ({report.seconds:.1f} s)",
-        report,
-    )
-
-
-def build(
-    context: typer.Context,
-    recipe: Annotated[str | None, typer.Option(help="auto or the name of a recipe; default: the setting")] = None,
-) -> None:
-    """A sealed index from pinned table versions, registered as `candidate`."""
-    from lookalike.line.build import build as run
-
-    console: Console = context.obj
-    report = run(console.settings, console.progress, recipe)
-    verb = "reused" if report.reused else "built"
-    console.done(
-        f"{verb} release {report.version}: {report.items:,} items, recipe {report.recipe} ({report.because}), "
-        f"{report.bytes / 2**20:.1f} MiB, {report.seconds:.1f} s",
         report,
     )
 
@@ -123,5 +125,5 @@ def gate(
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the application."""
-    for verb in (ingest, fold, embed, build, gate):
+    for verb in (ingest, fold, embed, gate):
         app.command()(verb)

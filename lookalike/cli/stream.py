@@ -1,4 +1,4 @@
-"""`lookalike stream`: the streaming job with its progress, or its pipelines as jobs of a Beam runner."""
+"""`lookalike stream`: the streaming job with its progress, or its pipelines as jobs of a Beam runner; its health."""
 
 import logging
 import time
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lookalike.cli.console import Console
+from lookalike.cli.health import health
 from lookalike.contracts.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def stream(
     option: Annotated[list[str] | None, typer.Option(help="of that runner, as --key=value; repeatable")] = None,
 ) -> None:
     """Turn catalogue changes into vector updates as they come, and archive them; Ctrl-C drains and ends."""
+    if context.invoked_subcommand is not None:
+        return
     from lookalike.line.stream import run_stream, submit_stream
 
     console: Console = context.obj
@@ -101,5 +104,8 @@ def _table(reading: "StreamReading") -> "Table":
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb to the application."""
-    app.command()(stream)
+    """Add the verb, which is a group with a verb of its own, to the application."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(stream)
+    group.command()(health)
+    app.add_typer(group, name="stream")

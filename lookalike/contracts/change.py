@@ -27,6 +27,7 @@ class Topic(StrEnum):
     UPDATES = "vector-updates"  # out, keyed by item; the latest message of a key is its whole state
     REFUSED = "refused"
     REPORTS = "server-reports"  # what each server serves and how fresh it is; keyed by server
+    FEEDBACK = "feedback"  # what searches showed and what people did with it; keyed by search
 
 
 COMPACTED = frozenset({Topic.UPDATES, Topic.REPORTS})

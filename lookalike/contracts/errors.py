@@ -39,3 +39,7 @@ class CursorExpired(BadQuery):
 
 class MissingPrerequisite(LookalikeError):
     """A program, package or file that this step needs is not there; the message says how to get it."""
+
+
+class TryAgain(LookalikeError):
+    """Something that this work needs is away for now; the same command may well succeed later."""

@@ -192,12 +192,85 @@ REPLAYS = TableContract(
     merge=MergeRule.APPEND,
 )
 
+IMPRESSIONS = TableContract(
+    name="impressions",  # the archive of what searches showed, from the topic feedback
+    schema=pa.schema(
+        [
+            pa.field("day", pa.date32(), nullable=False),  # UTC day of the search
+            pa.field("partition", pa.int32(), nullable=False),
+            pa.field("offset", pa.int64(), nullable=False),
+            pa.field("search_id", pa.string(), nullable=False),
+            pa.field("at", _TIME, nullable=False),
+            pa.field("release", pa.string(), nullable=False),
+            pa.field("query_kind", pa.string(), nullable=False),  # words | picture | item | mixed
+            pa.field("start", pa.int32(), nullable=False),  # items on the pages before this one
+            pa.field("items", _STRINGS, nullable=False),  # shown, best first
+            pa.field("filters", _STRINGS, nullable=False),  # columns that were filtered by, not their values
+            pa.field("k", pa.int32(), nullable=False),
+        ]
+    ),
+    key=("partition", "offset"),
+    merge=MergeRule.APPEND,
+    partition_by=("day",),
+    change_data_feed=False,
+)
+
+CLICKS = TableContract(
+    name="clicks",  # what people did with what was shown, from the topic feedback
+    schema=pa.schema(
+        [
+            pa.field("day", pa.date32(), nullable=False),  # UTC day of the search, so that a day's join reads one part
+            pa.field("partition", pa.int32(), nullable=False),
+            pa.field("offset", pa.int64(), nullable=False),
+            pa.field("search_id", pa.string(), nullable=False),
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("event", pa.string(), nullable=False),  # click | cart | purchase
+            pa.field("at", _TIME, nullable=False),
+            pa.field("received_at", _TIME, nullable=False),
+        ]
+    ),
+    key=("partition", "offset"),
+    merge=MergeRule.APPEND,
+    partition_by=("day",),
+    change_data_feed=False,
+)
+
+ONLINE_REPORT = TableContract(
+    name="online_report",  # of a day the rows of the highest revision count; lower ones say what was known before
+    schema=pa.schema(
+        [
+            pa.field("day", pa.date32(), nullable=False),
+            pa.field("revision", pa.int64(), nullable=False),
+            pa.field("release", pa.string(), nullable=False),  # `unknown` for clicks without an impression
+            pa.field("query_kind", pa.string(), nullable=False),
+            pa.field("impressions", pa.int64(), nullable=False),  # answers that were noted
+            pa.field("clicked", pa.int64(), nullable=False),  # of these, answers with a click
+            pa.field("ctr", pa.float64()),  # clicked / impressions
+            pa.field("mrr_first_click", pa.float64()),  # mean of 1 / position of the first click, where there is one
+            pa.field("clicks", pa.int64(), nullable=False),  # each item of an answer once; likewise the next two
+            pa.field("carts", pa.int64(), nullable=False),
+            pa.field("purchases", pa.int64(), nullable=False),
+            pa.field("shown_at", pa.list_(pa.int64()), nullable=False),  # answers with an item at position 1, 2, … 10
+            pa.field("clicked_at", pa.list_(pa.int64()), nullable=False),  # clicks there
+            pa.field("ctr_at", pa.list_(pa.float64()), nullable=False),  # null where nothing was shown
+            pa.field("orphan_clicks", pa.int64(), nullable=False),  # events whose impression is not there
+            pa.field("not_shown", pa.int64(), nullable=False),  # events on items that the answer did not have
+            pa.field("late", pa.int64(), nullable=False),  # events more than 24 h after their search
+            pa.field("repeated", pa.int64(), nullable=False),  # events that were counted before
+            pa.field("closed", pa.bool_(), nullable=False),  # the 24 h of the day's last search were over
+        ]
+    ),
+    key=("day", "revision", "release", "query_kind"),
+    merge=MergeRule.APPEND,
+    change_data_feed=False,
+)
+
 LEDGER = TableContract(
     name="ledger",
     schema=pa.schema(
         [
             pa.field("at", _TIME, nullable=False),
-            pa.field("action", pa.string(), nullable=False),  # registered | gated | promoted | rolled_back | asked
+            pa.field("action", pa.string(), nullable=False),  # a value of releases.release.Action
             pa.field("version", pa.string(), nullable=False),  # of the registered model lookalike-index
             pa.field("previous", pa.string()),  # what was live before, for a move of the pointer
             pa.field("actor", pa.string(), nullable=False),

@@ -105,6 +105,17 @@ class _Line:
             done = ingest(self.settings, folder, self.progress)
             said("nothing new" if done is None else f"{done.taken:,} taken, {sum(done.refused.values()):,} refused")
 
+    def fold(self) -> None:
+        """Only where a stream ran on this home before: what it archived is in no release yet."""
+        from lookalike.line.fold import fold
+        from spark.fold import pending
+
+        if pending(self.settings) == 0:
+            return
+        with self.step("fold") as said:
+            done = fold(self.settings, self.progress)
+            said("nothing new" if done is None else f"{done.changes:,} changes of {done.items:,} items")
+
     def embed(self) -> None:
         from lookalike.line.embed import embed
 
@@ -147,6 +158,7 @@ def run_demo(settings: Settings, progress: Progress, say: Say, port: int | None,
     line = _Line(settings, progress, say)
     line.prepare()
     line.ingest(line.catalogue().folder)
+    line.fold()
     line.embed()
     _stop_spark()
     line.release()

@@ -1,4 +1,4 @@
-"""SILVER → EMBEDDINGS for the configured encoder's space. Spark starts only when a vector is missing."""
+"""SILVER → EMBEDDINGS, in the configured encoder's space or in all that are in use. Spark starts only when needed."""
 
 from typing import TYPE_CHECKING
 
@@ -9,8 +9,16 @@ if TYPE_CHECKING:
     from spark.embed import EmbedReport
 
 
-def embed(settings: Settings, progress: Progress) -> "EmbedReport | None":
-    """Embed what changed; None when every item has its vector already."""
+def with_encoder(settings: Settings, path: str) -> Settings:
+    """The same settings with another encoder: folder, hub id or the packaged one."""
+    return settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"path": path})})
+
+
+def embed(settings: Settings, progress: Progress, pictures_per_second: float = 0.0) -> "EmbedReport | None":
+    """Embed what changed, in the configured encoder's space, at most so fast (0: as fast as it goes).
+
+    None when every item has its vector already.
+    """
     from models.encoders import open_encoder
     from spark.embed import embed as run
     from spark.embed import pending
@@ -19,4 +27,15 @@ def embed(settings: Settings, progress: Progress) -> "EmbedReport | None":
     encoder = open_encoder(settings.encoder.path, device="cpu", threads=1)
     if pending(settings, encoder.space) == 0:
         return None
-    return run(start(settings, "lookalike-embed"), settings, progress)
+    return run(start(settings, "lookalike-embed"), settings, progress, pictures_per_second=pictures_per_second)
+
+
+def embed_spaces(settings: Settings, progress: Progress) -> "list[EmbedReport]":
+    """Embed what changed in every space in use: of the settings, of the live release, of an encoder to come.
+
+    Spaces where every item has its vector already are left out of the answer.
+    """
+    from spark.embed_spaces import encoders_in_use
+
+    done = [embed(with_encoder(settings, path), progress) for path in encoders_in_use(settings)]
+    return [report for report in done if report is not None]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER, TableContract
+from lookalike.line.releases import unexplained_live
 from lookalike.line.reports import server_rows
 from lookalike.line.snapshots import all_snapshots
+from lookalike.releases.proof import require_proof
 from lookalike.releases.registry import Registry
-from lookalike.releases.release import Alias
+from lookalike.releases.release import Alias, Release
 from lookalike.storage.delta import DeltaTables
 
 
@@ -42,6 +44,20 @@ def _stream_rows(settings: Settings, registry: Registry) -> list[tuple[str, str]
     return rows
 
 
+def _release_cell(alias: Alias, release: Release | None) -> str:
+    if release is None:
+        return "none"
+    said = f"release {release.version}, {release.items:,} items"
+    if alias is Alias.CANDIDATE:
+        decision = release.decision
+        return f"{said}, {decision.what} by {decision.actor}" if decision is not None else said
+    try:
+        require_proof(release)
+    except LookalikeError as error:
+        return f"{said}; SERVERS REFUSE IT: {error}"
+    return said
+
+
 def status(settings: Settings) -> Status:
     """Read everything that says how the system stands."""
     from models.encoders import open_encoder
@@ -62,10 +78,10 @@ def status(settings: Settings) -> Status:
     rows.append(("vectors missing", f"{due:,}"))
     registry = Registry(settings)
     aliases = {alias: registry.alias(alias) for alias in Alias}
-    rows += [
-        (alias.value, f"release {release.version}, {release.items:,} items" if release else "none")
-        for alias, release in aliases.items()
-    ]
+    rows += [(alias.value, _release_cell(alias, release)) for alias, release in aliases.items()]
+    unexplained = unexplained_live(settings)
+    if unexplained is not None:
+        rows.append(("moved by hand", f"live names version {unexplained}; a server or the next move writes it down"))
     rows += _stream_rows(settings, registry)
     live = aliases[Alias.LIVE]
     return Status(tuple(rows), f"live: {live.version if live else 'none'}; vectors missing: {due:,}")

@@ -36,7 +36,7 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class SuiteReport:
-    """The two checks that the gate takes over, and the index page of the data docs."""
+    """The checks, one per table, and the index page of the data docs."""
 
     checks: tuple[Check, ...]
     docs: Path
@@ -58,21 +58,47 @@ def run_suites(
     built. `last_rows` is the number of items of the live release, None for the first release. Raises LookalikeError
     when `docs` exists.
     """
-    rows = live_rows(silver)
     with _context(docs) as context:
         run = _Run(context, run_name)
-        on_silver = run.suite("silver schema", schema_facts(silver.schema, SILVER), _schema())
-        on_silver += run.suite("silver rows", silver_facts(rows), _silver(bars, last_rows))
-        on_embeddings = run.suite("embeddings schema", schema_facts(embeddings.schema, EMBEDDINGS), _schema())
-        if "vector" in embeddings.column_names:
-            facts = embedding_facts(embeddings, space.dim)
-            on_embeddings += run.suite("embeddings rows", facts, _embeddings(space))
-            on_embeddings += run.suite("coverage", coverage_facts(rows, embeddings, space.fingerprint), _coverage())
-    checks = (
-        _check(SILVER_CHECK, on_silver, rows.num_rows, docs),
-        _check(EMBEDDING_CHECK, on_embeddings, embeddings.num_rows, docs),
-    )
+        checks = (
+            _silver_check(run, silver, bars, last_rows, docs),
+            _embeddings_check(run, silver, embeddings, space, docs),
+        )
     return SuiteReport(checks, docs / "index.html")
+
+
+def run_silver_suites(
+    silver: pa.Table, *, bars: GateSettings, last_rows: int | None, docs: Path, run_name: str
+) -> SuiteReport:
+    """Those of silver alone, as of `run_suites`."""
+    with _context(docs) as context:
+        check = _silver_check(_Run(context, run_name), silver, bars, last_rows, docs)
+    return SuiteReport((check,), docs / "index.html")
+
+
+def run_embedding_suites(
+    silver: pa.Table, embeddings: pa.Table, *, space: EmbeddingSpace, docs: Path, run_name: str
+) -> SuiteReport:
+    """Those of embeddings alone, with their coverage of `silver`, as of `run_suites`."""
+    with _context(docs) as context:
+        check = _embeddings_check(_Run(context, run_name), silver, embeddings, space, docs)
+    return SuiteReport((check,), docs / "index.html")
+
+
+def _silver_check(run: "_Run", silver: pa.Table, bars: GateSettings, last_rows: int | None, docs: Path) -> Check:
+    rows = live_rows(silver)
+    outcomes = run.suite("silver schema", schema_facts(silver.schema, SILVER), _schema())
+    outcomes += run.suite("silver rows", silver_facts(rows), _silver(bars, last_rows))
+    return _check(SILVER_CHECK, outcomes, rows.num_rows, docs)
+
+
+def _embeddings_check(run: "_Run", silver: pa.Table, embeddings: pa.Table, space: EmbeddingSpace, docs: Path) -> Check:
+    outcomes = run.suite("embeddings schema", schema_facts(embeddings.schema, EMBEDDINGS), _schema())
+    if "vector" in embeddings.column_names:
+        facts = embedding_facts(embeddings, space.dim)
+        outcomes += run.suite("embeddings rows", facts, _embeddings(space))
+        outcomes += run.suite("coverage", coverage_facts(live_rows(silver), embeddings, space.fingerprint), _coverage())
+    return _check(EMBEDDING_CHECK, outcomes, embeddings.num_rows, docs)
 
 
 def _schema() -> list[Any]:
@@ -219,12 +245,13 @@ def _check(name: str, outcomes: Sequence[Mapping[str, Any]], rows: int, docs: Pa
         passed=bool(outcomes) and not failed,
         observed=f"{len(outcomes) - len(failed)} of {len(outcomes)} expectations hold on {rows:,} rows",
         bar="all hold",
-        detail="; ".join(_said(outcome) for outcome in failed),
+        detail="; ".join(said(outcome) for outcome in failed),
         evidence={"docs": str(docs / "index.html"), "expectations": list(outcomes)},
     )
 
 
-def _said(outcome: Mapping[str, Any]) -> str:
+def said(outcome: Mapping[str, Any]) -> str:
+    """A failed outcome of a check's evidence as people read it: the expectation, and what was observed."""
     if outcome.get("unexpected"):
         examples = ", ".join(dict.fromkeys(outcome["examples"]))
         return (

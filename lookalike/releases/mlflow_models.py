@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import Settings
+from lookalike.releases.light_models import LightModels, RegistryFault, open_light
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,13 +23,23 @@ ABSENT_ALIAS = (*ABSENT, "INVALID_PARAMETER_VALUE")
 
 
 class MlflowModels:
-    """Registered models, their versions, tags and aliases. MLflow is imported on first use, which takes seconds."""
+    """Registered models, their versions, tags and aliases.
+
+    Where the registry is a SQLite file of a known layout, most calls go to it directly. MLflow itself is imported for
+    the others, on first use, which takes seconds.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    def _versions(self, model: str) -> list[Any]:
+        """All versions of a model; none when there is no such model."""
+        if self._light is not None:
+            return list(self._call("model_versions", model))
+        return list(self._call("search_model_versions", f"name = '{model}'"))
+
     def _find(self, model: str, tag: str, value: str) -> Any:
-        found = self._call("search_model_versions", f"name = '{model}' and tags.{tag} = '{value}'")
+        found = [entry for entry in self._versions(model) if entry.tags.get(tag) == value]
         return max(found, key=lambda entry: int(entry.version), default=None)
 
     def _create_version(self, model: str, folder: Path, tags: dict[str, str]) -> Any:
@@ -37,22 +48,36 @@ class MlflowModels:
 
     def _absent_is_none(self, codes: tuple[str, ...], method: str, *arguments: Any) -> Any:
         """Call the client; None when it answers with one of these error codes."""
-        from mlflow.exceptions import MlflowException
-
         try:
-            return getattr(self._client, method)(*arguments)
-        except MlflowException as error:
-            if error.error_code in codes:
+            return self._ask(method, *arguments)
+        except RegistryFault as fault:
+            if fault.error_code in codes:
                 return None
-            raise LookalikeError(f"registry {self._settings.tracking_uri}: {error.message}") from error
+            raise self._named(fault) from fault
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        try:
+            return self._ask(method, *arguments, **named)
+        except RegistryFault as fault:
+            raise self._named(fault) from fault
+
+    def _named(self, fault: RegistryFault) -> LookalikeError:
+        return LookalikeError(f"registry {self._settings.tracking_uri}: {fault.message}")
+
+    def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        if hasattr(self._light, method):
+            return getattr(self._light, method)(*arguments, **named)
+        client = self._client
         from mlflow.exceptions import MlflowException
 
         try:
-            return getattr(self._client, method)(*arguments, **named)
+            return getattr(client, method)(*arguments, **named)
         except MlflowException as error:
-            raise LookalikeError(f"registry {self._settings.tracking_uri}: {error.message}") from error
+            raise RegistryFault(error.error_code, error.message) from error
+
+    @cached_property
+    def _light(self) -> LightModels | None:
+        return open_light(self._settings.tracking_uri)
 
     @cached_property
     def _client(self) -> "MlflowClient":

@@ -47,6 +47,13 @@ def require_proof(release: Release) -> Verdict:
             f"{name}: the verdict judged artifact {verdict.manifest_sha256[:16]}…, but this is {on_disk[:16]}…; "
             f"judge it with `lookalike gate`"
         )
+    decision = release.decision
+    if decision is not None and release.refused:
+        said = f" ({decision.comment})" if decision.comment else ""
+        raise NotPromotable(
+            f"{name} was refused by {decision.actor} at {decision.at:%Y-%m-%d %H:%M} UTC{said}; "
+            f"`lookalike approve {release.version}` takes that back"
+        )
     if not verdict.passed:
         failed = ", ".join(check.name for check in verdict.checks if not check.passed) or "it holds no check"
         raise NotPromotable(f"{name} did not pass the gate: {failed}")

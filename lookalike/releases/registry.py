@@ -1,9 +1,7 @@
 """Registry: releases as versions of MLflow registered models; the alias `live` is the only truth of what serves.
 
-A move touches two aliases and the ledger. MLflow has no transaction over them, so the move is first written down as a
-tag of the model (the intent), then done: live, previous, ledger, intent removed. A process that dies in between
-leaves the intent, and the next move finishes it before doing its own; servers look at `live` alone. Moves of one
-machine are serialised by a lock file; over several machines the last one wins and the ledger has all of them.
+Versions, verdicts, people's decisions and encoders are here; `pointer` has the moves. Whatever is done to a version
+is a line of the ledger and shows among the version's tags in MLflow.
 """
 
 import logging
@@ -13,45 +11,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lookalike.contracts.errors import CorruptArtifact, NotFound, NotPromotable
+from lookalike.contracts.errors import CorruptArtifact, LookalikeError, NotFound, NotPromotable
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.verdict import Verdict
 from lookalike.releases.encoder_store import keep_encoder
-from lookalike.releases.ledger import Ledger
-from lookalike.releases.mlflow_models import ABSENT, ABSENT_ALIAS, MlflowModels
-from lookalike.releases.model_tags import asked_from_json, asked_json, intent_from_json, intent_json
+from lookalike.releases.mlflow_models import ABSENT, ABSENT_ALIAS
+from lookalike.releases.model_tags import asked_from_json, asked_json, decision_json
+from lookalike.releases.pointer import ASKED, Pointer
 from lookalike.releases.proof import read_manifest, require_proof
-from lookalike.releases.release import Action, Alias, LedgerEntry, Move, Release
+from lookalike.releases.release import Action, Alias, Decision, LedgerEntry, Move, Release
 from lookalike.releases.verdict_file import write_verdict
-from lookalike.releases.version_tags import local_path, release_of, tags_of, verdict_tags
-from lookalike.storage.delta import DeltaTables
+from lookalike.releases.version_tags import DECISION, local_path, release_of, tags_of, verdict_tags
 
 LOG = logging.getLogger("lookalike.releases")
-INTENT = "lookalike.move_under_way"
-ASKED = "lookalike.release_asked_for"
 INCOMING = "incoming"
+LONGEST_COMMENT = 1_000
 
 
-class Registry(MlflowModels):
-    """All that is known about releases. Opening costs seconds (MLflow's import), reading an alias milliseconds."""
+class Registry(Pointer):
+    """All that is known about releases."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._index_model = settings.registry.index_model
         self._encoder_model = settings.registry.encoder_model
-        self._ledger = Ledger(DeltaTables(settings.tables_root))
 
     # Reading
-
-    def alias(self, name: str) -> Release | None:
-        """The version that an alias (candidate, live, previous) points at, or None."""
-        version = self._absent_is_none(ABSENT_ALIAS, "get_model_version_by_alias", self._index_model, name)
-        return None if version is None else release_of(version)
-
-    def live(self) -> Release | None:
-        """The release that shall serve, or None before the first promotion. Cheap: meant to be polled."""
-        return self.alias(Alias.LIVE)
 
     def release(self, version: str) -> Release:
         """One version. Raises NotFound."""
@@ -70,7 +55,7 @@ class Registry(MlflowModels):
         for alias, version in model.aliases.items():
             aliases.setdefault(str(version), []).append(alias)
         found = []
-        for entry in self._call("search_model_versions", f"name = '{self._index_model}'"):
+        for entry in self._versions(self._index_model):
             try:
                 release = release_of(entry)
             except CorruptArtifact as error:
@@ -78,10 +63,6 @@ class Registry(MlflowModels):
                 continue
             found.append(replace(release, aliases=tuple(sorted(aliases.get(release.version, ())))))
         return sorted(found, key=lambda release: int(release.version), reverse=True)
-
-    def history(self) -> list[LedgerEntry]:
-        """The ledger, oldest first: who, when, from what, on which verdict."""
-        return self._ledger.entries()
 
     def asked(self) -> LedgerEntry | None:
         """The request for a release that still stands: `version` was live when it was made. Cheap."""
@@ -146,25 +127,65 @@ class Registry(MlflowModels):
         )
         return self.release(version)
 
+    def decide(self, version: str, what: Action, actor: str, comment: str = "") -> LedgerEntry:
+        """Keep that a person approved or refused the version on its present verdict; servers and `promote` obey.
+
+        The same decision again is not written twice. Raises NotFound, NotPromotable (nothing to decide on: no passed
+        verdict), LookalikeError (refusing what is live).
+        """
+        if len(comment) > LONGEST_COMMENT:
+            raise LookalikeError(f"the comment has {len(comment):,} characters; {LONGEST_COMMENT:,} are allowed")
+        with self._one_at_a_time():
+            release = self.release(version)
+            if what is Action.APPROVED:
+                verdict = require_proof(replace(release, last_decision=None))
+            else:
+                verdict = self._judged(release)
+            decision, live = release.decision, self.live()
+            if what is Action.REFUSED and live is not None and live.version == version:
+                raise LookalikeError(f"version {version} is live; `lookalike rollback` first, then refuse it")
+            if decision is None or (decision.what, decision.actor, decision.comment) != (what, actor, comment):
+                decision = Decision(what, verdict.sha256, actor, datetime.now(UTC), comment)
+                self._call("set_model_version_tag", self._index_model, version, DECISION, decision_json(decision))
+            before = live.version if live is not None else None
+            evidence = {"comment": comment, "checks": {check.name: check.observed for check in verdict.checks}}
+            entry = LedgerEntry(decision.at, what, version, actor, before, verdict.sha256, evidence)
+            if not any((e.at, e.action, e.version) == (entry.at, what, version) for e in self.history()):
+                self._ledger.append(entry)
+            self._mirror(entry)
+        return entry
+
     def promote(self, version: str, actor: str) -> Move:
         """Point `live` at the version and `previous` at what was live. Promoting what is live changes nothing.
 
-        Raises NotFound, or NotPromotable / CorruptArtifact unless a passed verdict is bound to the files on disk.
+        Raises NotFound, or NotPromotable / CorruptArtifact unless a passed verdict is bound to the files on disk, no
+        person refused it since and, where `release.approval` is "person", a person approved it since.
         """
         with self._one_at_a_time():
             self._finish_interrupted()
-            return self._move(Action.PROMOTED, self.release(version), actor)
+            self._note_move(actor)
+            release = self.release(version)
+            self._require_approval(release)
+            return self._move(Action.PROMOTED, release, actor)
 
-    def rollback(self, actor: str) -> Move:
-        """Exchange `live` and `previous`, on the same proof as a promotion. Finishes a roll-back that was cut off."""
+    def rollback(self, actor: str, reason: str = "", only_from: str | None = None) -> Move:
+        """Exchange `live` and `previous`, on the same proof as a promotion. Finishes a roll-back that was cut off.
+
+        `reason` is kept in the ledger. Raises NotFound without a previous release, NotPromotable / CorruptArtifact
+        when it has lost its proof, LookalikeError when `only_from` is given and another version is live by now.
+        """
+        reason = reason[:LONGEST_COMMENT]
         with self._one_at_a_time():
             finished = self._finish_interrupted()
             if finished is not None and finished.action is Action.ROLLED_BACK:
                 return finished
+            self._note_move(actor)
+            if only_from is not None and self._live_version() != only_from:
+                raise LookalikeError(f"live is version {self._live_version()} by now, not {only_from}: left as it is")
             previous = self.alias(Alias.PREVIOUS)
             if previous is None:
                 raise NotFound("there is no previous release to go back to; see `lookalike releases`")
-            return self._move(Action.ROLLED_BACK, previous, actor)
+            return self._move(Action.ROLLED_BACK, previous, actor, reason)
 
     def ask_for_release(self, reason: str, evidence: Mapping[str, Any], actor: str) -> LedgerEntry:
         """Ask for a release ahead of schedule: a line in the ledger, and a tag until the pointer moves next.
@@ -210,47 +231,28 @@ class Registry(MlflowModels):
         LOG.info("encoder %s is no longer incoming, by %s", kept, actor)
         return kept
 
-    # Moves of the pointer
+    def _require_approval(self, release: Release) -> None:
+        if self._settings.release.approval != "person" or release.version == self._live_version():
+            return
+        decision = release.decision
+        if decision is None:
+            require_proof(release)  # what is wrong with the verdict is said first
+            raise NotPromotable(
+                f"version {release.version} awaits a person's approval (release.approval = person): see "
+                f"`lookalike compare {release.version}`, then `lookalike approve {release.version}` or `refuse`"
+            )
 
-    def _move(self, action: Action, release: Release, actor: str) -> Move:
-        verdict = require_proof(release)
+    def _live_version(self) -> str | None:
         live = self.live()
-        before = live.version if live else None
-        move = Move(action, release.version, before, actor, datetime.now(UTC), verdict.sha256)
-        if before == release.version:
-            return replace(move, changed=False)
-        self._call("set_registered_model_tag", self._index_model, INTENT, intent_json(move))
-        self._set_alias(Alias.LIVE, move.version)
-        self._complete(move)
-        return move
+        return live.version if live is not None else None
 
-    def _complete(self, move: Move) -> None:
-        if move.previous is not None:
-            self._set_alias(Alias.PREVIOUS, move.previous)
-        self._ledger.append(
-            LedgerEntry(move.at, move.action, move.version, move.actor, move.previous, move.verdict_sha256)
-        )
-        self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, ASKED)
-        self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, INTENT)
-
-    def _finish_interrupted(self) -> Move | None:
-        """Finish a move whose process died after it had set `live`; drop one that had not come that far."""
-        model = self._absent_is_none(ABSENT, "get_registered_model", self._index_model)
-        if model is None or INTENT not in model.tags:
-            return None
-        move = intent_from_json(model.tags[INTENT])
-        if str(model.aliases.get(Alias.LIVE)) == move.version:
-            LOG.warning("finishing the interrupted move of `live` to version %s by %s", move.version, move.actor)
-            self._complete(move)
-            return move
-        self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, INTENT)
-        return None
+    def _judged(self, release: Release) -> Verdict:
+        if release.verdict is None:
+            raise NotPromotable(f"version {release.version} has no verdict; judge it first with `lookalike gate`")
+        return release.verdict
 
     def _register_encoder(self, folder: Path, fingerprint: str, name: str) -> str:
         known = self._find(self._encoder_model, "space", fingerprint)
         if known is None:
             known = self._create_version(self._encoder_model, folder, {"space": fingerprint, "encoder": name})
         return str(known.version)
-
-    def _set_alias(self, alias: Alias, version: str) -> None:
-        self._call("set_registered_model_alias", self._index_model, alias.value, version)

@@ -10,6 +10,8 @@ from typing import Any
 from lookalike.contracts.verdict import Verdict
 from lookalike.releases.verdict_file import read_verdict
 
+Identity = tuple[str, str | None, bool]
+
 
 class Alias(StrEnum):
     """Names that point at one version. `live` is the only truth of what serves."""
@@ -24,9 +26,28 @@ class Action(StrEnum):
 
     REGISTERED = "registered"
     GATED = "gated"
+    APPROVED = "approved"  # a person's decision, bound to the verdict that it was made on
+    REFUSED = "refused"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    MOVED = "moved"  # `live` was moved in MLflow, by its page or client; seen afterwards
+    REMOVED = "removed"
     ASKED = "asked"  # for a release ahead of schedule; `version` is what was live
+
+
+MOVES = frozenset({Action.PROMOTED, Action.ROLLED_BACK, Action.MOVED})
+"""Actions after which `live` names another version."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person said of a version on one verdict. `what` is APPROVED or REFUSED."""
+
+    what: Action
+    verdict_sha256: str
+    actor: str
+    at: datetime
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,7 @@ class Release:
     actor: str
     verdict_sha256: str | None
     aliases: tuple[str, ...] = ()
+    last_decision: Decision | None = None
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -53,9 +75,20 @@ class Release:
         return read_verdict(self.index_dir, self.verdict_sha256)
 
     @property
-    def identity(self) -> tuple[str, str | None]:
-        """Changes when the pointer moves to another version or the version is judged again."""
-        return self.version, self.verdict_sha256
+    def decision(self) -> Decision | None:
+        """The last decision on the verdict that counts; one on an earlier verdict does not."""
+        last = self.last_decision
+        return last if last is not None and last.verdict_sha256 == self.verdict_sha256 else None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a person refused it on the verdict that counts."""
+        return self.decision is not None and self.decision.what is Action.REFUSED
+
+    @property
+    def identity(self) -> Identity:
+        """Changes when the pointer moves to another version, or the version is judged again, refused or approved."""
+        return self.version, self.verdict_sha256, self.refused
 
 
 @dataclass(frozen=True)
@@ -69,6 +102,7 @@ class Move:
     at: datetime
     verdict_sha256: str
     changed: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from urllib.parse import unquote, urlparse
 from lookalike.contracts.errors import CorruptArtifact
 from lookalike.contracts.manifest import Manifest
 from lookalike.contracts.verdict import Check, Verdict
+from lookalike.releases.model_tags import decision_from_json
 from lookalike.releases.release import Release
+
+DECISION = "decision"
 
 _NOT_IN_KEYS = re.compile(r"[^\w.\- :/]")
 """What MLflow does not take in a tag's key; `recall@10` has one."""
@@ -54,6 +57,7 @@ def release_of(entry: Any) -> Release:
             created_at=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
             actor=tags["actor"],
             verdict_sha256=tags.get("verdict_sha256"),
+            last_decision=decision_from_json(tags[DECISION]) if DECISION in tags else None,
         )
     except KeyError as error:
         raise CorruptArtifact(

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from lookalike.serving.admin import SCHEME, SECURITY_SCHEME
 from lookalike.serving.change_schemas import ChangeRequest
 from lookalike.serving.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
-from lookalike.serving.schemas import SearchRequest
+from lookalike.serving.schemas import FeedbackRequest, SearchRequest
 
 _EXAMPLES: dict[int, tuple[str, str, str]] = {
     400: ("malformed-body", "The body cannot be read", "the query is not JSON: expected value at line 1 column 2"),
@@ -66,7 +66,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
-    for model in (Problem, SearchRequest, ChangeRequest):
+    for model in (Problem, SearchRequest, ChangeRequest, FeedbackRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from lookalike.contracts.errors import LookalikeError
-from lookalike.releases.release import LedgerEntry, Release
+from lookalike.releases.release import Identity, LedgerEntry, Release
 from lookalike.serving import garbage
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.overlay_status import OverlayStatus
@@ -39,6 +39,8 @@ class Source(Protocol):
 
     def ask_for_release(self, reason: str, evidence: Mapping[str, Any], actor: str) -> LedgerEntry: ...
 
+    def note_move(self, seen_by: str) -> LedgerEntry | None: ...
+
 
 Load = Callable[[Release, LoadedRelease | None], LoadedRelease]
 
@@ -48,7 +50,7 @@ class Refused:
     """A version that was not taken into service, and why."""
 
     version: str
-    identity: tuple[str, str | None]
+    identity: Identity
     error: str
     reason: str
     since: datetime

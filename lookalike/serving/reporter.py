@@ -1,5 +1,7 @@
 """Reporter: says now and then what this server serves and how fresh it is, and asks for a release when one is due.
 
+It also sees to it that each move of `live` is in the ledger: one made by hand in MLflow is written down here.
+
 The report goes to the log, where `lookalike status` reads it: no server needs to be reachable for that. Registry and
 log may be away; then the next report tries again.
 """
@@ -21,6 +23,10 @@ from lookalike.storage.log.port import Message
 
 LOG = logging.getLogger("lookalike.serving")
 STOP_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""How often it looks whether the pointer moved, which costs nothing as long as it did not."""
+RECHECK_SECONDS = 60.0
+"""How often it asks the ledger all the same: the pointer may have been moved to and fro between two looks."""
 
 
 class Reporter:
@@ -34,6 +40,9 @@ class Reporter:
         self._answered, self._answered_at = 0, time.monotonic()
         self._asked_for: tuple[str, datetime] | None = None
         self._failed = False
+        self._noted: str | None = None
+        self._noted_at = 0.0
+        self._note_failed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
@@ -48,9 +57,28 @@ class Reporter:
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            self.report()
+        due = time.monotonic() + self._seconds
+        while not self._stopping.wait(min(LOOK_SECONDS, max(0.0, due - time.monotonic()))):
+            self.note_move()
+            if time.monotonic() >= due:
+                self.report()
+                due = time.monotonic() + self._seconds
         self.report(stopped=True)
+
+    def note_move(self) -> None:
+        """Let the registry write down a move of `live` that the ledger does not explain. Raises nothing."""
+        live = self._serving.follower.status().live
+        if live is None or (live == self._noted and time.monotonic() - self._noted_at < RECHECK_SECONDS):
+            return
+        try:
+            self._source.note_move(f"server {self._server}")
+            self._noted, self._noted_at, self._note_failed = live, time.monotonic(), False
+        except Exception as error:
+            if not self._note_failed:  # one line, not one per look
+                on_purpose = isinstance(error, LookalikeError)
+                LOG.warning("a move of live may be missing in the ledger: %s", error,
+                            exc_info=None if on_purpose else error)  # fmt: skip
+            self._note_failed = True
 
     def report(self, stopped: bool = False) -> None:
         """One report, and a release asked for where one is due. Raises nothing: a server lives without it."""

@@ -1,16 +1,20 @@
-"""POST /v1/search: JSON, or multipart with uploaded pictures."""
+"""POST /v1/search: JSON, or multipart with uploaded pictures. Every answer has an id, by which feedback names it."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import UploadFile
 
 from lookalike.contracts.errors import BadQuery
+from lookalike.contracts.feedback import new_search_id
 from lookalike.contracts.query import MAX_PARTS, SearchQuery
+from lookalike.serving import routes_feedback
 from lookalike.serving.answers import answer_json
 from lookalike.serving.documentation import responses
+from lookalike.serving.impressions import Impressions
 from lookalike.serving.metrics import Metrics
 from lookalike.serving.problems import MalformedBody, NotYetVisible, UnsupportedBody
 from lookalike.serving.release import LoadedRelease
@@ -18,9 +22,11 @@ from lookalike.serving.schemas import SEARCH_EXAMPLES, UPLOAD_EXAMPLE, Asked, Se
 from lookalike.serving.state import serving_of
 
 RELEASE_HEADER = "Lookalike-Release"
+SEARCH_HEADER = "Lookalike-Search"
 QUERY_FIELD_BYTES = 2**20
 
 router = APIRouter(tags=["search"])
+router.include_router(routes_feedback.router)
 
 
 @dataclass(frozen=True)
@@ -64,27 +70,39 @@ async def search(request: Request) -> Response:
     return await run_search(request, lambda: parse_search(body.query, body.uploads))
 
 
+class _Found(NamedTuple):
+    body: bytes
+    search_id: str
+
+
 async def run_search(request: Request, parse: Callable[[], Asked]) -> Response:
     """Parse and answer in a search thread, on one pinned release; wait in between for changes it shall see."""
-    serving = serving_of(request)
+    serving, impressions = serving_of(request), routes_feedback.intake_of(request).impressions
     with serving.follower.pin() as loaded:
-        found = await serving.workers.run(_answer_if_seen, loaded, parse, serving.metrics)
+        found = await serving.workers.run(_answer_if_seen, loaded, parse, serving.metrics, impressions)
         if isinstance(found, Asked):
             await _until_seen(loaded, found, serving.settings.serving.token_wait_seconds)
-            found = await serving.workers.run(_answer, loaded, found.query, serving.metrics)
-        return Response(found, media_type="application/json", headers={RELEASE_HEADER: loaded.version})
+            found = await serving.workers.run(_answer, loaded, found.query, serving.metrics, impressions)
+        headers = {RELEASE_HEADER: loaded.version, SEARCH_HEADER: found.search_id}
+        return Response(found.body, media_type="application/json", headers=headers)
 
 
-def _answer_if_seen(loaded: LoadedRelease, parse: Callable[[], Asked], metrics: Metrics) -> bytes | Asked:
+def _answer_if_seen(
+    loaded: LoadedRelease, parse: Callable[[], Asked], metrics: Metrics, impressions: Impressions | None
+) -> _Found | Asked:
     """The answer, or the checked request when it has to wait first."""
     asked = parse()
-    return asked if _missing(loaded, asked.wanted) else _answer(loaded, asked.query, metrics)
+    return asked if _missing(loaded, asked.wanted) else _answer(loaded, asked.query, metrics, impressions)
 
 
-def _answer(loaded: LoadedRelease, query: SearchQuery, metrics: Metrics) -> bytes:
+def _answer(loaded: LoadedRelease, query: SearchQuery, metrics: Metrics, impressions: Impressions | None) -> _Found:
     answer = loaded.engine.search(query)
     metrics.search(answer.took_ms)
-    return answer_json(answer)
+    if impressions is None:
+        search_id = new_search_id(time.time_ns() // 1_000_000, kept=False)
+    else:
+        search_id = impressions.note(query, answer)
+    return _Found(b'{"search_id":"%b",' % search_id.encode() + answer_json(answer)[1:], search_id)
 
 
 def _missing(loaded: LoadedRelease, wanted: Mapping[int, int]) -> Mapping[int, int]:

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lookalike.contracts.change import decode_token
+from lookalike.contracts.feedback import SEARCH_ID, FeedbackEvent
 from lookalike.contracts.query import MAX_K, MAX_PARTS, Box, Filter, QueryPart, SearchQuery
 from lookalike.serving.problems import FieldProblem, InvalidRequest, invalid_values
 
 MAX_TOKEN_LENGTH = 10_000
+MAX_FEEDBACK = 1_000
+"""Events of one request."""
 PICTURE_EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR42mO8oyHHwMAAAAZ2ASSxu+OmAAAAAElFTkSuQmCC"
 """Two red pixels as PNG."""
 
@@ -43,6 +46,26 @@ SEARCH_EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 UPLOAD_EXAMPLE = '{"parts": [{"upload": 0}, {"text": "on a white plate", "weight": 0.5}], "k": 24}'
+
+SEARCH_ID_EXAMPLE = "01a207d921001f0e1d2c3b4a59687786"
+FEEDBACK_EXAMPLES: dict[str, dict[str, Any]] = {
+    "click": {
+        "summary": "A click, now",
+        "value": {"search_id": SEARCH_ID_EXAMPLE, "item_id": "twemoji:red-apple", "event": "click"},
+    },
+    "several": {
+        "summary": "What a shop sends later, with times",
+        "value": [
+            {
+                "search_id": SEARCH_ID_EXAMPLE,
+                "item_id": "twemoji:red-apple",
+                "event": event,
+                "at": f"2026-11-23T10:0{minute}:00Z",
+            }
+            for minute, event in enumerate(("click", "cart", "purchase"))
+        ],
+    },
+}
 
 PRODUCT_EXAMPLE: dict[str, Any] = {
     "title": "red apple",
@@ -106,6 +129,7 @@ class SearchResponse(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
+                "search_id": SEARCH_ID_EXAMPLE,
                 "release": "7",
                 "hits": [
                     {
@@ -124,6 +148,7 @@ class SearchResponse(BaseModel):
         }
     )
 
+    search_id: str = Field(description="of this answer, for /v1/feedback; also in the header Lookalike-Search")
     release: str
     hits: list[HitResponse]
     next_cursor: str | None
@@ -131,6 +156,24 @@ class SearchResponse(BaseModel):
     matching: int = Field(description="items that pass the filters")
     fresh: int = Field(description="hits that changed since the release was built")
     took_ms: dict[str, float]
+
+
+class FeedbackRequest(_Request):
+    """One event on one item of an answer."""
+
+    search_id: str = Field(pattern=SEARCH_ID, description="of the answer that showed the item")
+    item_id: str = Field(min_length=1, max_length=512)
+    event: FeedbackEvent
+    at: AwareDatetime | None = Field(default=None, description="when, ISO 8601 with its zone; default: now")
+
+
+class FeedbackResponse(BaseModel):
+    """What was taken."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"accepted": 3, "not_kept": 0}})
+
+    accepted: int = Field(description="events that are durable in the log now")
+    not_kept: int = Field(description="events on searches that the server does not note (all of them, or by sampling)")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ Spark owns the big merges; delta-rs opens a small table about a hundred times qu
 engine, which also understands deletion vectors. Every call opens a fresh handle: a stale one conflicts.
 """
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 APPEND_TRIES = 8
 FIRST_RETRY_SECONDS = 0.05
+KEEP_LOG = "delta.enableExpiredLogCleanup"
+"""Table property. "false": only `storage.delta_upkeep` cleans the log, because it knows which versions are pinned."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class DeltaTables:
     def version(self, name: str) -> int:
         """Newest version of the table. Raises NotFound when there is no such table."""
         return int(self._open(name, None).version())
+
+    def same_rows(self, name: str, first: int, last: int) -> bool:
+        """Whether two versions hold the same rows because every commit between them was upkeep (compaction, clean-up,
+        properties). False also where the log does not reach back far enough to tell. Raises NotFound.
+        """
+        first, last = sorted((first, last))
+        commits = (self._commit(name, version) for version in range(first + 1, last + 1))
+        return all(commit is not None and not any(_changes_rows(action) for action in commit) for commit in commits)
 
     def columns(self, name: str) -> list[str]:
         """Names of the table's columns as it stands. Raises NotFound when there is no such table."""
@@ -146,6 +157,7 @@ class DeltaTables:
                 partition_by=list(contract.partition_by) or None,
                 configuration={
                     "delta.enableChangeDataFeed": str(contract.change_data_feed).lower(),
+                    KEEP_LOG: "false",
                     **{f"delta.constraints.{name}": sql for name, sql in contract.constraints.items()},
                 },
                 raise_if_key_not_exists=False,  # names of constraints are not among the properties that it knows
@@ -185,12 +197,29 @@ class DeltaTables:
         write_deltalake(table, rows, mode="append", commit_properties=properties)
         return True
 
+    def _commit(self, name: str, version: int) -> list[dict[str, Any]] | None:
+        """Actions of one commit, or None when it is no longer in the log."""
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        self._open(name, None)
+        files = PyFileSystem(DeltaStorageHandler(self.uri(name)))
+        try:
+            with files.open_input_stream(f"_delta_log/{version:020d}.json") as file:
+                return [json.loads(line) for line in file.read().splitlines() if line.strip()]
+        except FileNotFoundError:
+            return None
+
     def _open(self, name: str, version: int | None) -> "DeltaTable":
         from deltalake import DeltaTable
 
         if not self.exists(name):
             raise NotFound(f"there is no Delta table at {self.uri(name)}; `lookalike ingest` makes the tables")
         return DeltaTable(self.uri(name), version=version)
+
+
+def _changes_rows(action: dict[str, Any]) -> bool:
+    return any(action[kind].get("dataChange", True) for kind in ("add", "remove") if kind in action)
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

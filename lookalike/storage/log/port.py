@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lookalike.contracts.change import Position, Topic
-from lookalike.contracts.errors import LookalikeError
+from lookalike.contracts.errors import LookalikeError, TryAgain
 
 
-class LogUnavailable(LookalikeError):
+class LogUnavailable(TryAgain):
     """The log cannot be reached or written now; nothing was acknowledged. Try again."""
 
 

@@ -122,7 +122,7 @@ def test_a_killed_build_leaves_nothing_that_could_be_opened(home, tmp_path):
     target = tmp_path / "index"
     process = start_build(home, target, "hnsw")
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".tmp-*/vectors.scratch")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".tmp-*/work/shards/.tmp-*/vectors.f32")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()

@@ -13,7 +13,8 @@ from lookalike.contracts.manifest import MANIFEST_NAME, IndexRecipe, Manifest
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.verdict import Check, Verdict
-from lookalike.releases.registry import INTENT, Registry
+from lookalike.releases.pointer import INTENT
+from lookalike.releases.registry import Registry
 from lookalike.releases.release import Action, Alias
 
 pytestmark = pytest.mark.slow
@@ -177,7 +178,7 @@ class Killed(BaseException):
 
 def cut_off_at(registry, monkeypatch, method, count=1):
     """Let the client's `method` die at its count-th call from now."""
-    client, calls = registry._client, []
+    client, calls = registry._light, []
     real = getattr(client, method)
 
     def dies(*arguments, **named):
@@ -211,7 +212,7 @@ def test_a_move_cut_off_at_any_step_is_finished_by_repeating_it(registry, settin
     move(again)
     assert aliases(again) == {"candidate": "3", "live": live, "previous": "2"}
     assert moves(again)[2:] == [(kind, live, "2", "ada")]
-    assert INTENT not in again._client.get_registered_model("lookalike-index").tags
+    assert INTENT not in again._light.get_registered_model("lookalike-index").tags
 
 
 def test_two_promotions_at_once_leave_one_live_and_both_in_the_ledger(settings, registry, encoder):

@@ -6,10 +6,12 @@ import sys
 
 import pytest
 
+from lookalike.cli import main
 from lookalike.cli.main import parse_assignments
 from lookalike.cli.search import parse_filter
-from lookalike.contracts.errors import BadQuery, SettingsError
+from lookalike.contracts.errors import BadQuery, NotFound, SettingsError
 from lookalike.contracts.query import Filter
+from lookalike.storage.log.port import LogUnavailable
 
 
 def run(*arguments, cwd):
@@ -87,3 +89,23 @@ def test_json_comes_alone_on_stdout(tmp_path):
     done = run("--home", "home", "releases", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"releases": [], "ledger": []}
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        (LogUnavailable("the broker is away"), 75, "lookalike: the broker is away"),
+        (NotFound("no such release"), 2, "lookalike: no such release"),
+        (ZeroDivisionError("ours"), 70, "Traceback"),
+    ],
+)
+def test_the_exit_code_says_whether_trying_again_may_help(monkeypatch, capsys, fault, code, told):
+    def fails(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(main, "app", fails)
+    monkeypatch.setattr("sys.argv", ["lookalike", "status"])
+    with pytest.raises(SystemExit) as stop:
+        main.main()
+    assert stop.value.code == code
+    assert told in capsys.readouterr().err

@@ -2,8 +2,7 @@ import pytest
 
 from index_builder.costs import estimate
 from index_builder.lists import derive_nlist
-from index_builder.recipes import choose, list_recipes, load_recipe
-from index_builder.train import settle
+from index_builder.recipes import choose, list_recipes, load_recipe, settle
 from lookalike.contracts.errors import LookalikeError, NotFound, SettingsError
 
 GIB = 2**30

@@ -94,6 +94,7 @@ class Kit:
         self.probe = probe_of(self.encoder)
         self.live_release = None
         self.asked = []
+        self.noted = []
         self.opened = 0
 
     def live(self):
@@ -107,6 +108,9 @@ class Kit:
         entry = LedgerEntry(datetime.now(UTC), Action.ASKED, self.live_release.version, actor, evidence=evidence)
         self.asked.append((reason, entry))
         return entry
+
+    def note_move(self, seen_by):
+        self.noted.append((self.live_release.version, seen_by))
 
     def release(self, version, name, judged=True, image_paths=None):
         """Build `name` for real and describe it as the registry would."""

@@ -15,6 +15,7 @@ OPERATIONS = {
     ("get", "/v1/items/{item_id}"),
     ("get", "/v1/facets"),
     ("post", "/v1/catalogue/changes"),
+    ("post", "/v1/feedback"),
     ("get", "/v1/release"),
     ("get", "/healthz"),
     ("get", "/readyz"),

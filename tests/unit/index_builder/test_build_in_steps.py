@@ -1,0 +1,203 @@
+"""The steps of a build: shards in any number and order give the bytes of one, and nothing half-made is ever used."""
+
+import random
+import shutil
+from itertools import pairwise
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import ipc
+
+from index_builder import merge as merging
+from index_builder.merge import merge, missing_shards
+from index_builder.pin import Pin, make_pin
+from index_builder.reader import open_index
+from index_builder.shard import ShardRows, encode, shard_folder
+from index_builder.train import train
+from lookalike.contracts.errors import LookalikeError, MissingPrerequisite
+from lookalike.contracts.manifest import Manifest
+from lookalike.contracts.progress import LogProgress
+from lookalike.contracts.settings import IndexSettings, Settings
+from lookalike.contracts.tables import EMBEDDINGS, SILVER
+
+ITEMS = 3_000
+RECIPES = ("exact", "hnsw", "ivf_rabitq")
+STRANGE = ["it's", "'", "''", "z\u00fc", "\U0001f34d", "brand:item-01500'x", "a'b", "%_", "\\", "Ω", "\uffff"]
+
+
+@pytest.fixture(scope="module")
+def strange(kit, tmp_path_factory):
+    """3,000 items, and some whose ids tempt SQL and sorting."""
+    catalogue = kit.make_catalogue(tmp_path_factory.mktemp("strange"), ITEMS - len(STRANGE))
+    vectors = kit.clustered(len(STRANGE), seed=77)
+    return catalogue.extend(kit.silver_rows(STRANGE), kit.embedding_rows(STRANGE, vectors, catalogue.space.fingerprint))
+
+
+def versions(tables) -> dict[str, int]:
+    return {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)}
+
+
+def pinned(catalogue, shard_items: int, recipe: str = "exact") -> Pin:
+    settings = Settings(home=catalogue.settings.home, index=IndexSettings(shard_items=shard_items))
+    return make_pin(settings, catalogue.space, catalogue.tables, versions(catalogue.tables), recipe)
+
+
+def steps(catalogue, pin: Pin, work, seed: int = 0) -> Manifest:
+    """All steps, the shards in a random order."""
+    train(work, pin, catalogue.tables, LogProgress())
+    numbers = [shard.number for shard in pin.shards]
+    random.Random(seed).shuffle(numbers)
+    for number in numbers:
+        encode(work, pin, number, catalogue.tables, LogProgress())
+    (work / "sealed").mkdir()
+    return merge(work, work / "sealed", pin, catalogue.tables, LogProgress())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_shards_in_any_number_and_order_give_the_bytes_of_one(strange, tmp_path, recipe, monkeypatch):
+    monkeypatch.setattr(merging, "ITEMS_PER_BATCH", 700)
+    strange.build(tmp_path / "whole", recipe)
+    expected = Manifest.read(tmp_path / "whole")
+    for seed, shard_items in enumerate((1_234, 611, 2_999)):
+        pin = pinned(strange, shard_items, recipe)
+        manifest = steps(strange, pin, tmp_path / str(shard_items), seed)
+        assert manifest.build["shards"] == len(pin.shards) == -(-ITEMS // shard_items)
+        assert manifest.files == expected.files
+        varying = {"created_at", "operating_points", "build"}
+        assert manifest.model_dump(exclude=varying) == expected.model_dump(exclude=varying)
+        assert manifest.build["coverage"] == expected.build["coverage"]
+
+
+def test_joined_codes_are_those_of_one_plain_index(strange, tmp_path):
+    """Independent of shards: the trained index, filled by faiss itself in one call."""
+    pin = pinned(strange, 400, "ivf_rabitq")
+    steps(strange, pin, tmp_path)
+    sealed = open_index(tmp_path / "sealed")
+    ids = sealed.columns["item_id"].to_pylist()
+    assert ids == sorted(ids, key=str.encode) and len(ids) == ITEMS
+    known = {**dict(zip(strange.ids, strange.vectors, strict=True))}
+    shards = ShardRows.open([shard_folder(tmp_path, shard.number) for shard in pin.shards], 32)
+    for row, item_id in enumerate(ids):
+        if item_id in known:
+            np.testing.assert_array_equal(shards[row : row + 1][0], known[item_id])
+    plain = faiss.read_index(str(tmp_path / "trained" / "empty.faiss"))
+    plain.add(shards[0:ITEMS])
+    faiss.write_index(plain, str(tmp_path / "plain"))
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "sealed" / "index.faiss").read_bytes()
+
+
+def test_columns_are_cut_into_even_batches_wherever_shards_end(strange, tmp_path, monkeypatch):
+    monkeypatch.setattr(merging, "ITEMS_PER_BATCH", 700)
+    steps(strange, pinned(strange, 450), tmp_path)
+    file = ipc.open_file(pa.memory_map(str(tmp_path / "sealed" / "items.arrow")))
+    assert [file.get_batch(at).num_rows for at in range(file.num_record_batches)] == [700] * 4 + [200]
+
+
+def test_each_id_is_in_one_shard_and_shards_are_about_equal(strange):
+    pin = pinned(strange, 250)
+    ids = [*strange.ids, *STRANGE]
+    holders = [
+        [s.number for s in pin.shards
+         if (s.start is None or s.start.encode() <= i.encode()) and (s.stop is None or i.encode() < s.stop.encode())]
+        for i in ids
+    ]  # fmt: skip
+    assert all(len(found) == 1 for found in holders)
+    counts = np.bincount([found[0] for found in holders], minlength=len(pin.shards))
+    assert len(pin.shards) == 12 and counts.min() >= 249 and counts.max() <= 251
+
+
+def test_ranges_are_cut_from_a_sample_where_there_are_many_ids(strange, monkeypatch):
+    monkeypatch.setattr("index_builder.pin.BOUNDARY_SAMPLE", 400)
+    pin = pinned(strange, 500)
+    starts = [shard.start for shard in pin.shards]
+    assert starts == [shard.start for shard in pinned(strange, 500).shards]
+    place = np.searchsorted(np.array(sorted([*strange.ids, *STRANGE])), starts[1:])
+    assert len(starts) == 6 and (np.abs(place - np.arange(500, 3_000, 500)) < 150).all()
+
+
+def test_the_same_inputs_are_the_same_build(kit, tmp_path):
+    catalogue = kit.make_catalogue(tmp_path / "home", 40, files=1)
+    first = pinned(catalogue, 10)
+    assert pinned(catalogue, 7).build_id == first.build_id  # shards do not change the result
+    assert pinned(catalogue, 10, "hnsw").build_id != first.build_id
+    other = make_pin(catalogue.settings, kit.space_of("a"), catalogue.tables, versions(catalogue.tables), "exact")
+    assert other.build_id == first.build_id
+    catalogue.extend(kit.silver_rows(["new"]))
+    assert pinned(catalogue, 10).build_id != first.build_id
+
+
+def test_what_was_pinned_is_built_although_the_tables_go_on(kit, tmp_path):
+    catalogue = kit.make_catalogue(tmp_path / "home", 1_100)
+    catalogue.build(tmp_path / "whole", "ivf_rabitq")
+    pin = pinned(catalogue, 300, "ivf_rabitq")
+    catalogue.extend(
+        kit.silver_rows(["later"]), kit.embedding_rows(["later"], kit.clustered(1, 5), catalogue.space.fingerprint)
+    )
+    assert steps(catalogue, pin, tmp_path / "work").files == Manifest.read(tmp_path / "whole").files
+
+
+def test_a_finished_step_stays_and_a_half_written_one_is_not_seen(strange, tmp_path):
+    pin = pinned(strange, 1_000)
+    with pytest.raises(MissingPrerequisite, match="not trained yet"):
+        encode(tmp_path, pin, 0, strange.tables, LogProgress())
+    train(tmp_path, pin, strange.tables, LogProgress())
+    encode(tmp_path, pin, 1, strange.tables, LogProgress())
+    half = tmp_path / "shards" / ".tmp-00000-beef"
+    shutil.copytree(shard_folder(tmp_path, 1), half)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    train(tmp_path, pin, strange.tables, LogProgress())
+    encode(tmp_path, pin, 1, strange.tables, LogProgress())
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert missing_shards(tmp_path, pin) == [0, 2]
+    (tmp_path / "sealed").mkdir()
+    with pytest.raises(MissingPrerequisite, match="2 of 3 shards are not encoded: 0, 2"):
+        merge(tmp_path, tmp_path / "sealed", pin, strange.tables, LogProgress())
+
+
+def test_items_that_are_left_out_are_counted_over_all_shards(kit, tmp_path):
+    catalogue = kit.make_catalogue(tmp_path / "home", 60, files=1)
+    bare = [f"brand:item-{number:05d}-bare" for number in (3, 17, 18, 33, 40, 55, 56)]
+    catalogue.extend(kit.silver_rows(bare))
+    manifest = steps(catalogue, pinned(catalogue, 5), tmp_path / "work")
+    assert manifest.items == 60
+    assert manifest.build["coverage"] == {
+        "silver_items": 67,
+        "indexed": 60,
+        "without_vector": 7,
+        "vector_of_an_older_picture": 0,
+        "first_left_out": bare[:5],
+    }
+    sizes = {path.parent.name: path.stat().st_size for path in (tmp_path / "work").glob("shards/*/vectors.f32")}
+    assert sum(sizes.values()) == 60 * 32 * 4
+
+
+def test_a_shard_without_any_vector_is_allowed_and_a_build_without_is_not(kit, tmp_path):
+    catalogue = kit.make_catalogue(tmp_path / "home", 20, files=1)
+    catalogue.extend(kit.silver_rows([f"zzz-{number:02d}" for number in range(20)]))
+    manifest = steps(catalogue, pinned(catalogue, 10), tmp_path / "work")
+    assert (manifest.items, manifest.build["shards"]) == (20, 4)
+    stale = kit.make_catalogue(tmp_path / "stale", 2, files=1)
+    unknown = kit.embedding_rows(["x", "y"], kit.clustered(2, 1), stale.space.fingerprint)
+    tables = type(stale.tables)(tmp_path / "foreign")
+    tables.append(SILVER, kit.silver_rows(stale.ids))
+    tables.append(EMBEDDINGS, unknown)
+    foreign = kit.Catalogue(stale.settings, tables, stale.space, stale.ids, stale.vectors)
+    with pytest.raises(LookalikeError, match=r"none of the 2 items.*run `lookalike embed` first"):
+        steps(foreign, pinned(foreign, 1), tmp_path / "none")
+
+
+def test_rows_of_several_files_read_as_one_array(tmp_path):
+    whole = np.random.default_rng(0).normal(size=(23, 4)).astype(np.float32)
+    cuts = [0, 5, 5, 6, 23]
+    for number, (start, stop) in enumerate(pairwise(cuts)):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "vectors.f32").write_bytes(whole[start:stop].tobytes())
+    rows = ShardRows.open([tmp_path / str(number) for number in range(4)], 4)
+    assert rows.shape == (23, 4) and len(rows) == 23
+    for first, last in ((0, 23), (4, 7), (5, 6), (6, 6), (20, 99), (22, 23)):
+        np.testing.assert_array_equal(rows[first:last], whole[first:last])
+    chosen = np.array([22, 0, 5, 5, 4, 6])
+    np.testing.assert_array_equal(rows[chosen], whole[chosen])
+    assert rows[np.array([], np.int64)].shape == (0, 4)
