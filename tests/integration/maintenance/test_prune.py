@@ -124,7 +124,7 @@ def test_cut_off_between_any_two_steps_and_run_again(seven, progress, monkeypatc
 
 def test_killed_anywhere_and_run_again(seven, progress, killed_upkeep):
     home = seven
-    assert killed_upkeep("prune", home.settings, [0.2, 0.35, 0.5, 0.7, 0.9]) >= 2
+    assert killed_upkeep("prune", home.settings, [0.05 * 1.5**number for number in range(9)]) >= 2
     prune(home.settings, 0, False, progress)
     assert versions(home) == [1, 2, 3, 4] and folders(home) == expected(1, 2, 3, 4)
     assert sorted(version for version, _ in removals(home)) == ["5", "6", "7"]
