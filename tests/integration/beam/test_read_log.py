@@ -38,7 +38,9 @@ class WriteDownFn(beam.DoFn):
 
 
 def seen(path: Path) -> list[list]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Whole lines only: the last one may just be being written."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def run_until(settings, path: Path, enough, runner=None) -> str:
@@ -48,9 +50,11 @@ def run_until(settings, path: Path, enough, runner=None) -> str:
 
     def watch() -> None:
         deadline = time.monotonic() + 60
-        while not enough() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        drain_file(settings, GROUP).touch()
+        try:
+            while not enough() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:  # whatever happens here, the pipeline must end
+            drain_file(settings, GROUP).touch()
 
     pipeline = beam.Pipeline(runner=runner or LocalRunner())
     _ = pipeline | ReadLog(settings, TOPICS, GROUP) | beam.ParDo(WriteDownFn(path))
