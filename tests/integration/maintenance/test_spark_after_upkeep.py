@@ -12,16 +12,7 @@ from lookalike.storage.delta import DeltaTables
 from lookalike.storage.delta_upkeep import TableUpkeep
 
 pytestmark = pytest.mark.slow
-CACHED_JARS = Path(__file__).parents[3] / ".cache" / "spark-tests"
 SPACE = "0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def session():
-    from spark.session import start, stop
-
-    yield start(load_settings(home=CACHED_JARS, spark={"master": "local[2]"}), "lookalike-upkeep-tests")
-    stop()
 
 
 def vectors(numbers, picture="a"):
@@ -39,23 +30,23 @@ def refusals(number):
     return pa.Table.from_pylist([row], schema=REFUSED.schema)
 
 
-def test_spark_goes_on_with_what_upkeep_left(session, tmp_path):
+def test_spark_goes_on_with_what_upkeep_left(spark_session, tmp_path):
     from spark import tables as spark_tables
 
     settings = load_settings(home=tmp_path / "var", spark={"master": "local[2]"})
     tables = DeltaTables(settings.tables_root)
-    spark_tables.ensure_tables(session, settings)
+    spark_tables.ensure_tables(spark_session, settings)
 
     def merge(rows):
-        frame = session.createDataFrame(rows.to_pylist(), spark_tables.spark_schema(EMBEDDINGS))
-        spark_tables.merge(session, settings, EMBEDDINGS, frame, f"t.space = '{SPACE}'")
+        frame = spark_session.createDataFrame(rows.to_pylist(), spark_tables.spark_schema(EMBEDDINGS))
+        spark_tables.merge(spark_session, settings, EMBEDDINGS, frame, f"t.space = '{SPACE}'")
 
     def refuse(number):
-        frame = session.createDataFrame(refusals(number).to_pylist(), spark_tables.spark_schema(REFUSED))
+        frame = spark_session.createDataFrame(refusals(number).to_pylist(), spark_tables.spark_schema(REFUSED))
         spark_tables.append_once(frame, settings, REFUSED, f"ingest:{number}")
 
     def by_spark(version=None):
-        reader = session.read.format("delta")
+        reader = spark_session.read.format("delta")
         reader = reader if version is None else reader.option("versionAsOf", version)
         rows = reader.load(tables.uri("embeddings")).orderBy("item_id").collect()
         return [(row["item_id"], row["content_hash"][0], list(row["vector"])) for row in rows]
@@ -77,7 +68,7 @@ def test_spark_goes_on_with_what_upkeep_left(session, tmp_path):
             upkeep.compact(2**20)
             upkeep.checkpoint() or name == "embeddings" or upkeep._open().create_checkpoint()
             upkeep.clean_log(0, soon, dry_run=False)
-    session.catalog.clearCache()
+    spark_session.catalog.clearCache()
     assert by_spark() == before and by_spark(pinned) == then
     assert len(list(Path(tables.uri("embeddings"), f"space={SPACE}").glob("*.parquet"))) <= 3
 

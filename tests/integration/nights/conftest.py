@@ -1,8 +1,7 @@
-"""Small homes whose snapshots of several nights a test writes row by row, and a Spark session for the folder."""
+"""Small homes whose snapshots of several nights a test writes row by row."""
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,21 +18,9 @@ from lookalike.contracts.settings import load_settings
 from lookalike.storage.delta import DeltaTables
 
 ROOT = Path(__file__).parents[3]
-TINY = ROOT / "tests" / "integration" / "spark"
 JARS = ROOT / ".cache" / "spark-tests"
 PATIENCE = 800
 """Seconds for one command: some twenty on a machine that is free."""
-
-
-@pytest.fixture(scope="session")
-def spark_session():
-    """The session; its workers import `tiny_encoder` from the folder of the Spark tests."""
-    from spark.session import start, stop
-
-    sys.path.insert(0, str(TINY))
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(TINY), *filter(None, [os.environ.get("PYTHONPATH")])])
-    yield start(load_settings(home=JARS, spark={"master": "local[2]"}), "lookalike-tests")
-    stop()
 
 
 class NightHome:

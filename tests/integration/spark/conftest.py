@@ -1,10 +1,8 @@
-"""One Spark session for the folder, homes with small pictures, and snapshots whose every row a test chooses."""
+"""Homes with small pictures, and snapshots whose every row a test chooses."""
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +15,11 @@ from lookalike.catalogue.snapshot import RECEIVED_SCHEMA
 from lookalike.contracts.settings import load_settings
 from lookalike.storage.delta import DeltaTables
 
-HERE = Path(__file__).parent
-SHARED_HOME = HERE.parents[2] / ".cache" / "spark-tests"
 LIMITS = {"max_picture_pixels": 4_096, "max_picture_bytes": 10_000}
 
 
 def settings_of(home: Path, **sections):
     return load_settings(home=home, spark={"master": "local[2]"}, intake=LIMITS, **sections)
-
-
-@pytest.fixture(scope="session")
-def spark_session():
-    """The session; JARs are fetched once into the checkout's cache. Workers import `tiny_encoder` from this folder."""
-    from spark.session import start, stop
-
-    sys.path.insert(0, str(HERE))
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    yield start(settings_of(SHARED_HOME), "lookalike-tests")
-    stop()
 
 
 class Home:

@@ -128,7 +128,7 @@ def test_killed_in_the_second_chunk_and_run_again_gives_the_same_table(spark_ses
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, *arguments],
         start_new_session=True,
-        env={**os.environ, "TINY_PAUSE": "0.5"},
+        env={**os.environ, "TINY_PAUSE": "0.5", "PYTHONPATH": str(HERE)},
     )
     try:
         while home.tables.version("embeddings") == 0:
