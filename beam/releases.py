@@ -2,7 +2,7 @@
 
 A thread of its own looks at the aliases, and opens what is new beside what is in use; a bundle that is under way
 never waits for it. Spaces: of the releases `live` and `previous`, so that a roll-back finds its vectors, and of the
-registered encoder `incoming`, whose re-embedding is under way; before the first release that of the settings.
+registered encoder `incoming`, whose re-embedding is under way; before the first release the encoder in use.
 """
 
 import logging
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lookalike.contracts.encoder import Encoder
+from lookalike.contracts.encoder import PACKAGED, Encoder
 from lookalike.contracts.sealed_index import SealedIndex
 from lookalike.contracts.settings import Settings
 from lookalike.releases.release import Alias, Release
@@ -99,7 +99,7 @@ class ReleaseFollower:
     def _encoders(self, found: _Aliases) -> dict[str, Encoder]:
         """The encoders needed, opened ones kept. One that cannot be opened is left out, except the live one."""
         self._again = math.inf
-        first = str(found.live.encoder_dir) if found.live else self._settings.encoder.path
+        first = str(found.live.encoder_dir) if found.live else self._settings.encoder.path or PACKAGED
         encoder = self._encoder(first)
         if found.live:
             encoder.space.require(found.live.space, f"release {found.live.version}")

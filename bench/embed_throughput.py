@@ -26,6 +26,7 @@ from lookalike.contracts.encoder import Prepared
 from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.settings import Settings, load_settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.storage.delta import DeltaTables
 from spark import tables
 from spark.embed import embed
@@ -43,7 +44,7 @@ def bare_worker(settings: Settings, paths: list[str], gate: Any, answers: Any) -
     from lookalike.catalogue.intake import decode_picture
     from models.encoders import open_encoder
 
-    encoder = open_encoder(settings.encoder.path, device=settings.encoder.device, threads=1)
+    encoder = open_encoder(encoder_in_use(settings), device=settings.encoder.device, threads=1)
     size, root = settings.embed.batch_size or CPU_BATCH, settings.pictures_root
 
     def load(path: str) -> Prepared:

@@ -35,6 +35,7 @@ from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.contracts.verdict import Check, Verdict
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.releases.registry import Registry
 from lookalike.storage.delta import DeltaTables
 
@@ -72,7 +73,7 @@ def make_releases(settings: Settings, items: int) -> dict[str, str]:
     from index_builder.build import build
     from models.encoders import encoder_directory, open_encoder
 
-    encoder = open_encoder(settings.encoder.path, device="cpu", threads=1)
+    encoder = open_encoder(encoder_in_use(settings), device="cpu", threads=1)
     titles = [f"{COLOURS[n % len(COLOURS)]} {THINGS[n % len(THINGS)]} {n}" for n in range(items)]
     vectors = encoder.encode_texts(titles)
     registry, brands = Registry(settings), {}
@@ -81,7 +82,7 @@ def make_releases(settings: Settings, items: int) -> dict[str, str]:
         _fill(tables, brand, titles, vectors, encoder, settings.pictures_root)
         folder = settings.releases_root / brand
         manifest = build(settings, encoder.space, tables, folder, LogProgress())
-        release = registry.register(folder, encoder_directory(settings.encoder.path), ACTOR)
+        release = registry.register(folder, encoder_directory(encoder_in_use(settings)), ACTOR)
         check = Check(name="made for the bench", passed=True, observed=f"{items} items", bar="at least 1")
         verdict = Verdict(at=datetime.now(UTC), manifest_sha256=manifest.sha256, checks=(check,))
         registry.record_verdict(release.version, verdict, ACTOR)
@@ -259,7 +260,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--items", type=int, default=1_000)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two moves of the pointer")
-    parser.add_argument("--encoder", default=None, help="default: the setting encoder.path")
+    parser.add_argument("--encoder", default=None, help="default: the encoder in use")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:

@@ -8,8 +8,9 @@ says in its log how far it is; killed or cleared, it goes on with the chunks tha
 every item. `release` hands over to `index_release` for that space. Vectors of two spaces are never mixed: gate and
 server refuse them.
 
-**When it is live:** set `encoder.path` to the new encoder, then `lookalike encoder withdraw`. Until then both spaces
-are fed, and a roll-back finds the old one fresh.
+**When it is live** nothing is left to do: the announcement ends, and nights embed and build in the new space, for they
+follow the live release unless the setting `encoder.path` holds them. The old space is fed as long as its release is
+`previous`, so that a roll-back finds it fresh; a roll-back takes the nights back with it.
 
 **When a task fails**
 

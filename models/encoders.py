@@ -7,7 +7,7 @@ read as safetensors only: a pickle can run code when it is opened.
 import json
 from pathlib import Path
 
-from lookalike.contracts.encoder import Encoder
+from lookalike.contracts.encoder import PACKAGED, Encoder
 from lookalike.contracts.errors import LookalikeError, NotFound
 from lookalike.contracts.probe import Probe
 from models.checkpoint_files import HUB_PREFIX, download, require_safetensors
@@ -15,7 +15,6 @@ from models.own_encoder import DESCRIPTION, KIND
 from models.probes import PROBE_NAME, load_probe, make_probe, write_probe
 from models.torch_encoder import choose_device
 
-PACKAGED = "lookalike-mini"
 PACKAGED_FOLDER = Path(__file__).parent / "lookalike_mini"
 KINDS = (KIND, "open_clip", "huggingface")
 

@@ -20,6 +20,7 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER
+from lookalike.releases.encoder_in_use import encoder_in_use, with_encoder
 from lookalike.storage.delta import DeltaTables
 from spark import tables
 from spark.embed_plan import PREFIX_DIGITS, pack
@@ -86,12 +87,14 @@ def embed(
     source: EncoderSource = open_from_models,
     pictures_per_second: float = 0.0,
 ) -> EmbedReport:
-    """Embed what `settings.encoder`, opened by `source`, has not embedded yet, at most so fast (0: as fast as it goes).
+    """Embed what the encoder in use, opened by `source`, has not embedded yet, at most so fast (0: as fast as it goes).
 
     Raises SpaceMismatch when it does not reproduce its probe on this machine.
     """
     started = time.monotonic()
-    space = open_checked(source, settings.encoder.path, "cpu", 1).space
+    path = encoder_in_use(settings)
+    space = open_checked(source, path, "cpu", 1).space
+    settings = with_encoder(settings, path)  # one for the whole run, also when `live` moves meanwhile
     tables.ensure_tables(session, settings)
     run = _Run(session, settings, space, source, pictures_per_second)
     try:

@@ -16,6 +16,7 @@ from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.tables import CHANGES, EMBEDDINGS, FOLDS, SILVER
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.storage.delta import DeltaTables
 from lookalike.storage.table_lock import only_writer
 from spark import registers, tables
@@ -180,7 +181,7 @@ def _encoder_version(settings: Settings, space: str, source: EncoderSource) -> s
     said = known.query(f"SELECT encoder_version FROM embeddings WHERE space = '{space}' LIMIT 1", EMBEDDINGS)
     if said.num_rows:
         return str(said["encoder_version"][0].as_py())
-    for path in (settings.encoder.path, str(settings.encoders_root / space)):
+    for path in (encoder_in_use(settings), str(settings.encoders_root / space)):
         try:
             found = source(path, "cpu", 1)[0].space
         except LookalikeError:

@@ -5,14 +5,14 @@ def main() -> None:
     """Embed what has no vector, in the space of every encoder in use."""
     from lookalike.contracts.progress import LogProgress
     from lookalike.contracts.settings import load_settings
+    from lookalike.releases.encoder_in_use import with_encoder
     from spark.embed import embed
     from spark.embed_spaces import encoders_in_use
     from spark.session import start
 
     settings = load_settings()
     for path in encoders_in_use(settings):
-        encoder = settings.encoder.model_copy(update={"path": path})
-        embed(start(settings, "lookalike-embed"), settings.model_copy(update={"encoder": encoder}), LogProgress())
+        embed(start(settings, "lookalike-embed"), with_encoder(settings, path), LogProgress())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def train(
 
 def evaluate(
     context: typer.Context,
-    encoder: Annotated[str | None, typer.Option(help="folder or hub id; default: the setting")] = None,
+    encoder: Annotated[str | None, typer.Option(help="folder or hub id; default: the one in use")] = None,
     card: Annotated[bool, typer.Option("--card", help="put the figures into the encoder's model card")] = False,
 ) -> None:
     """Retrieval figures of an encoder on real pictures, with 95 % intervals."""
@@ -38,10 +38,11 @@ def evaluate(
     done = run(console.settings, console.progress, encoder)
     console.table(f"encoder space {done.space}", COLUMNS, done.report.table())
     if card:
+        from lookalike.releases.encoder_in_use import encoder_in_use
         from models.encoders import encoder_directory
         from models.model_card import add_figures
 
-        add_figures(encoder_directory(encoder or console.settings.encoder.path), done.report.to_markdown())
+        add_figures(encoder_directory(encoder or encoder_in_use(console.settings)), done.report.to_markdown())
     console.done(
         f"{len(done.report.rows)} figures on {done.items:,} pictures; report {done.path}",
         {"space": done.space, "report": done.path, **done.report.as_dict()},

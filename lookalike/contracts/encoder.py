@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from lookalike.contracts.space import EmbeddingSpace
 
+PACKAGED = "lookalike-mini"
+"""Name of the encoder that comes with the package; wherever a path of an encoder is asked for, this is one."""
+
 Picture = NDArray[np.uint8]
 """Decoded picture, uint8, shape (height, width, 3), RGB; transparency already composed on white."""
 

@@ -53,9 +53,11 @@ class SparkSettings(_Section):
 
 
 class EncoderSettings(_Section):
-    """Which encoder embeds the catalogue: a folder, a hub id (`hf-hub:…`), or the one in the package."""
+    """Which encoder embeds the catalogue: a folder, a hub id (`hf-hub:…`), or the packaged `lookalike-mini`."""
 
-    path: str = "lookalike-mini"
+    path: str | None = Field(
+        default=None, min_length=1, description="none: that of the live release, before the first the packaged one"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0, description="torch threads per process; 0: the library's choice")
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from lookalike.contracts.errors import BadQuery
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
-from lookalike.line.embed import embed, embed_spaces, with_encoder
+from lookalike.line.embed import embed, embed_spaces
 from lookalike.line.nights import NightReport, ingest_night, night_line
+from lookalike.releases.encoder_in_use import with_encoder
 
 if TYPE_CHECKING:
     from spark.embed import EmbedReport

@@ -29,6 +29,7 @@ from lookalike.line.pins import (
     write_pin,
 )
 from lookalike.line.watermark import log_offsets
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.releases.registry import Registry
 from lookalike.releases.release import Release
 from lookalike.storage.atomic import new_directory
@@ -95,12 +96,12 @@ class BuildReport:
 def pin(settings: Settings, recipe: str | None = None, encoder: str | None = None) -> PinReport:
     """Decide what to build from the newest table versions, and write it down.
 
-    `encoder`: folder or hub id whose space is indexed; default: the configured one.
+    `encoder`: folder or hub id whose space is indexed; default: the one in use.
     """
     from index_builder.pin import make_pin
     from models.encoders import encoder_directory, open_encoder
 
-    path = encoder or settings.encoder.path
+    path = encoder or encoder_in_use(settings)
     space = open_encoder(path, device="cpu", threads=1).space
     tables, registry = DeltaTables(settings.tables_root), Registry(settings)
     versions = {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)}

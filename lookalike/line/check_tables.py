@@ -73,11 +73,11 @@ def check_embeddings(settings: Settings, encoder: str | None = None) -> TableChe
     The space of an announced encoder is not among the latter: it is being filled. Raises NotFound.
     """
     from models.encoders import open_encoder
-    from spark.embed_spaces import encoders_in_use
+    from spark.embed_spaces import encoders_to_build
 
     tables = DeltaTables(settings.tables_root)
     silver = tables.read(SILVER, None, "NOT deleted", tables.version(SILVER.name))
-    paths = encoders_in_use(settings, incoming=False) if encoder is None else [encoder]
+    paths = encoders_to_build(settings) if encoder is None else [encoder]
     spaces = [open_encoder(path, device="cpu", threads=1).space for path in paths]
     return _joined(EMBEDDINGS.name, [_check_space(settings, tables, silver, space) for space in spaces])
 

@@ -1,21 +1,17 @@
-"""SILVER → EMBEDDINGS, in the configured encoder's space or in all that are in use. Spark starts only when needed."""
+"""SILVER → EMBEDDINGS, in the space of the encoder in use or in all that are in use. Spark starts only when needed."""
 
 from typing import TYPE_CHECKING
 
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
+from lookalike.releases.encoder_in_use import encoder_in_use, with_encoder
 
 if TYPE_CHECKING:
     from spark.embed import EmbedReport
 
 
-def with_encoder(settings: Settings, path: str) -> Settings:
-    """The same settings with another encoder: folder, hub id or the packaged one."""
-    return settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"path": path})})
-
-
 def embed(settings: Settings, progress: Progress, pictures_per_second: float = 0.0) -> "EmbedReport | None":
-    """Embed what changed, in the configured encoder's space, at most so fast (0: as fast as it goes).
+    """Embed what changed, in the space of the encoder in use, at most so fast (0: as fast as it goes).
 
     None when every item has its vector already.
     """
@@ -24,14 +20,14 @@ def embed(settings: Settings, progress: Progress, pictures_per_second: float = 0
     from spark.embed import pending
     from spark.session import start
 
-    encoder = open_encoder(settings.encoder.path, device="cpu", threads=1)
+    encoder = open_encoder(encoder_in_use(settings), device="cpu", threads=1)
     if pending(settings, encoder.space) == 0:
         return None
     return run(start(settings, "lookalike-embed"), settings, progress, pictures_per_second=pictures_per_second)
 
 
 def embed_spaces(settings: Settings, progress: Progress) -> "list[EmbedReport]":
-    """Embed what changed in every space in use: of the settings, of the live release, of an encoder to come.
+    """Embed what changed in every space in use: of the encoder in use, of live and previous, of one to come.
 
     Spaces where every item has its vector already are left out of the answer.
     """

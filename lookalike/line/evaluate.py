@@ -23,6 +23,7 @@ from lookalike.contracts.progress import Progress, Step
 from lookalike.contracts.settings import Settings
 from lookalike.evaluation.protocol import ITEM_COLUMNS, EvaluationItems, evaluate_encoder
 from lookalike.evaluation.report import EncoderReport
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.storage.atomic import write_bytes
 
 BATCH = 128
@@ -40,11 +41,11 @@ class Evaluation:
 
 
 def evaluate(settings: Settings, progress: Progress, encoder_path: str | None) -> Evaluation:
-    """Measure an encoder (default: the configured one) on the icon brands; writes the report below HOME/reports."""
+    """Measure an encoder (default: the one in use) on the icon brands; writes the report below HOME/reports."""
     from lookalike.catalogue.icons import fetch_icons, fetch_test_brands
     from models.encoders import open_encoder
 
-    encoder = open_encoder(encoder_path or settings.encoder.path, settings.encoder.device, settings.encoder.threads)
+    encoder = open_encoder(encoder_path or encoder_in_use(settings), settings.encoder.device, settings.encoder.threads)
     folders = [fetch_icons(settings, progress).folder, fetch_test_brands(settings, progress).folder]
     rows = pa.concat_tables(
         [pq.read_table(sorted(folder.glob("part-*.parquet")), columns=COLUMNS) for folder in folders]

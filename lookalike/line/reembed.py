@@ -13,8 +13,9 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.line.check_tables import TableChecks, check_embeddings
-from lookalike.line.embed import embed, with_encoder
+from lookalike.line.embed import embed
 from lookalike.line.incoming_encoder import announce
+from lookalike.releases.encoder_in_use import with_encoder
 from lookalike.releases.registry import Registry
 
 

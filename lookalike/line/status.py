@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import Settings
+from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, REFUSED, SILVER, TableContract
 from lookalike.line.releases import unexplained_live
 from lookalike.line.reports import server_rows
 from lookalike.line.snapshots import all_snapshots
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.releases.proof import require_proof
 from lookalike.releases.registry import Registry
 from lookalike.releases.release import Alias, Release
@@ -58,26 +60,33 @@ def _release_cell(alias: Alias, release: Release | None) -> str:
     return said
 
 
+def _encoder_cell(space: EmbeddingSpace, live: Release | None) -> str:
+    said = f"{space.encoder}, space {space.fingerprint}, {space.dim} dims"
+    if live is None or live.space == space.fingerprint:
+        return said
+    return f"{said}: by the setting encoder.path; live is in space {live.space}"
+
+
 def status(settings: Settings) -> Status:
     """Read everything that says how the system stands."""
     from models.encoders import open_encoder
     from spark.embed import pending
 
     tables = DeltaTables(settings.tables_root)
-    space = open_encoder(settings.encoder.path, device="cpu", threads=1).space
+    space = open_encoder(encoder_in_use(settings), device="cpu", threads=1).space
     snapshots = all_snapshots(settings)
+    registry = Registry(settings)
+    aliases = {alias: registry.alias(alias) for alias in Alias}
     rows = [
         ("home", str(settings.home.absolute())),
         ("newest snapshot", snapshots[-1].name if snapshots else "none"),
         _table_row(tables, SILVER, "NOT deleted"),
         _table_row(tables, EMBEDDINGS, f"space = '{space.fingerprint}'"),
         _table_row(tables, REFUSED),
-        ("encoder", f"{space.encoder}, space {space.fingerprint}, {space.dim} dims"),
+        ("encoder", _encoder_cell(space, aliases[Alias.LIVE])),
     ]
     due = pending(settings, space) if tables.exists(SILVER.name) else 0
     rows.append(("vectors missing", f"{due:,}"))
-    registry = Registry(settings)
-    aliases = {alias: registry.alias(alias) for alias in Alias}
     rows += [(alias.value, _release_cell(alias, release)) for alias, release in aliases.items()]
     unexplained = unexplained_live(settings)
     if unexplained is not None:

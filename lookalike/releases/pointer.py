@@ -24,6 +24,7 @@ from lookalike.storage.delta import AppTransaction, DeltaTables
 LOG = logging.getLogger("lookalike.releases")
 INTENT = "lookalike.move_under_way"
 ASKED = "lookalike.release_asked_for"
+INCOMING = "incoming"
 BY_HAND = "by hand in MLflow"
 USER_TAGS = ("moved_by", "mlflow.user", "user")
 """Tags of a version in which a person or a plug-in may say who moved it; MLflow itself keeps no such thing."""
@@ -35,6 +36,7 @@ class Pointer(MlflowModels):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._index_model = settings.registry.index_model
+        self._encoder_model = settings.registry.encoder_model
         self._ledger = Ledger(DeltaTables(settings.tables_root))
 
     def alias(self, name: str) -> Release | None:
@@ -91,6 +93,7 @@ class Pointer(MlflowModels):
                 ABSENT_ALIAS, "set_registered_model_alias", self._index_model, Alias.PREVIOUS.value, before
             )
         self._mirror(entry)
+        self._end_announcement()
         return entry
 
     def _move(self, action: Action, release: Release, actor: str, reason: str = "") -> Move:
@@ -116,6 +119,7 @@ class Pointer(MlflowModels):
         )
         self._ledger.append(entry)
         self._mirror(entry)
+        self._end_announcement()
         self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, ASKED)
         self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, INTENT)
 
@@ -131,6 +135,17 @@ class Pointer(MlflowModels):
             return move
         self._absent_is_none(ABSENT, "delete_registered_model_tag", self._index_model, INTENT)
         return None
+
+    def _end_announcement(self) -> None:
+        """An encoder that was announced has arrived when a release in its space is live."""
+        live, incoming = self._live_entry(), self._incoming_entry()
+        if live is None or incoming is None or live.tags.get("space") != incoming.tags.get("space"):
+            return
+        self._absent_is_none(ABSENT_ALIAS, "delete_registered_model_alias", self._encoder_model, INCOMING)
+        LOG.info("the encoder that was incoming is live with release %s", live.version)
+
+    def _incoming_entry(self) -> Any:
+        return self._absent_is_none(ABSENT_ALIAS, "get_model_version_by_alias", self._encoder_model, INCOMING)
 
     def _mirror(self, entry: LedgerEntry) -> None:
         """Show a line of the ledger among the version's tags in MLflow; the ledger is the record, this a copy."""

@@ -12,29 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.contracts.errors import CorruptArtifact, LookalikeError, NotFound, NotPromotable
-from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.verdict import Verdict
 from lookalike.releases.encoder_store import keep_encoder
 from lookalike.releases.mlflow_models import ABSENT, ABSENT_ALIAS
 from lookalike.releases.model_tags import asked_from_json, asked_json, decision_json
-from lookalike.releases.pointer import ASKED, Pointer
+from lookalike.releases.pointer import ASKED, INCOMING, Pointer
 from lookalike.releases.proof import read_manifest, require_proof
 from lookalike.releases.release import Action, Alias, Decision, LedgerEntry, Move, Release
 from lookalike.releases.verdict_file import write_verdict
 from lookalike.releases.version_tags import DECISION, local_path, release_of, tags_of, verdict_tags
 
 LOG = logging.getLogger("lookalike.releases")
-INCOMING = "incoming"
 LONGEST_COMMENT = 1_000
 
 
 class Registry(Pointer):
     """All that is known about releases."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._encoder_model = settings.registry.encoder_model
 
     # Reading
 
@@ -71,7 +65,7 @@ class Registry(Pointer):
 
     def incoming_encoder(self) -> Path | None:
         """Folder of the encoder with alias `incoming`, whose vectors are written ahead of its first release."""
-        found = self._absent_is_none(ABSENT_ALIAS, "get_model_version_by_alias", self._encoder_model, INCOMING)
+        found = self._incoming_entry()
         return None if found is None else local_path(found.source)
 
     # Writing
@@ -211,7 +205,8 @@ class Registry(Pointer):
     def announce_encoder(self, encoder_dir: Path, space: EmbeddingSpace, actor: str) -> Path:
         """Keep the encoder of `space`, register it and point `incoming` at it: the stream writes its vectors too.
 
-        Returns the folder in the encoder store. Announcing another one replaces it. Raises NotFound.
+        Returns the folder in the encoder store. Announcing another one replaces it, and so ends it a
+        release in its space that goes live. Raises NotFound.
         """
         kept = keep_encoder(encoder_dir, self._settings.encoders_root, space.fingerprint)
         with self._one_at_a_time():

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from lookalike.contracts.settings import load_settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.line import check_tables
+from lookalike.releases.encoder_in_use import encoder_in_use
 from lookalike.storage.delta import DeltaTables
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_rows_are_compared_with_the_pinned_version_of_the_live_release(settings,
 def test_each_item_needs_a_vector_of_its_present_picture(settings, tables, monkeypatch):
     from models.encoders import open_encoder
 
-    space = open_encoder(settings.encoder.path, device="cpu", threads=1).space
+    space = open_encoder(encoder_in_use(settings), device="cpu", threads=1).space
     one = [1.0] + [0.0] * (space.dim - 1)
     rows = [
         {"item_id": row["item_id"], "space": space.fingerprint, "content_hash": row["content_hash"], "item_version": 1,

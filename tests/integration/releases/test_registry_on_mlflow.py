@@ -306,3 +306,23 @@ def test_an_incoming_encoder_is_announced_replaced_and_withdrawn(registry, setti
     assert release.encoder_version == "2" and release.encoder_dir == second
     assert registry.withdraw_encoder("grace") == second
     assert registry.incoming_encoder() is None
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_release_in_the_announced_space_ends_the_announcement(registry, settings, encoder, by_hand):
+    judged(registry, settings, encoder, "first")
+    registry.promote("1", "ada")
+    announced = registry.announce_encoder(encoder, space("d"), "ada")
+    judged(registry, settings, encoder, "again", items=4)
+    registry.promote("2", "ada")
+    assert registry.incoming_encoder() == announced
+    judged(registry, settings, encoder, "new space", weights="d")
+    if by_hand:
+        registry._client.set_registered_model_alias(registry._index_model, "live", "3")
+        assert registry.incoming_encoder() == announced
+        registry.note_move("a server")
+    else:
+        registry.promote("3", "ada")
+    assert registry.incoming_encoder() is None
+    registry.rollback("ada")
+    assert (registry.live().version, registry.incoming_encoder()) == ("2", None)
