@@ -11,9 +11,10 @@ budgets → `compare` lays it beside the live release, with a contact sheet of t
 they do not hold.
 
 **Approval.** The setting `release.approval`: `automatic`, or `person`. A person finds the question under *Required
-actions*, with verdict, figures and the path of the contact sheet; the answer, the name and the comment go into the
-ledger. *Refuse* ends the run; the release stays `candidate` and can no longer be promoted on this verdict. Unanswered
-for three days, the task fails and nothing moves.
+actions*, with the verdict, the contact sheet itself and all figures, there and in the run afterwards; the answer, the
+name and the comment go into the ledger. *Refuse* ends the run; the release stays `candidate` and can no longer be
+promoted on this verdict. Unanswered for three days, the task fails and nothing moves. Where nobody is asked, the button
+*Contact sheet* of the task `compare` shows it.
 
 **When a task fails**
 
@@ -34,7 +35,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Label, Param, TriggerRule, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from house.approval import Approval, as_markdown
+from house.approval import Approval
+from house.contact_sheet import ContactSheetLink, comparison
 from house.rules import EMBEDDINGS, HOUSE, answer_of, late_after, option
 from house.step import Step
 from lookalike.contracts.errors import SettingsError
@@ -44,7 +46,7 @@ BUILD = "{{ ti.xcom_pull(task_ids='pin', key='build') }}"
 VERSION = answer_of("merge", "version")
 QUESTION = """Release **{{ ti.xcom_pull(task_ids='merge')['version'] }}** has passed its gate. Shall it go live?
 
-{{ as_markdown(ti.xcom_pull(task_ids='compare')) }}
+{{ comparison(ti.xcom_pull(task_ids='compare')) }}
 """
 
 with DAG(
@@ -54,7 +56,7 @@ with DAG(
     schedule=[EMBEDDINGS],
     tags=["index"],
     deadline=late_after(hours=12),
-    user_defined_macros={"as_markdown": as_markdown},
+    user_defined_macros={"comparison": comparison},
     params={
         "encoder": Param(
             None,
@@ -106,6 +108,7 @@ with DAG(
     compare = Step(
         task_id="compare",
         words=["compare", VERSION],
+        links=[ContactSheetLink()],
         doc_md="Candidate against live: figures, verdict, contact sheet of the queries that changed most.",
     )
 

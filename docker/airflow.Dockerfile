@@ -17,4 +17,6 @@ COPY --from=wheel /wheel/*.whl /tmp/lookalike/
 RUN wheel=$(ls /tmp/lookalike/*.whl) \
  && pip install --no-cache-dir --constraint /tmp/lookalike/requirements.txt "${wheel}[line,cloud,airflow]"
 COPY --chown=airflow:0 dags /opt/airflow/dags
-ENV LOOKALIKE_HOME=/data AIRFLOW__CORE__LOAD_EXAMPLES=False
+ENV LOOKALIKE_HOME=/data AIRFLOW__CORE__LOAD_EXAMPLES=False AIRFLOW__CORE__PLUGINS_FOLDER=/opt/airflow/dags/plugins
+# Contact sheets as wide as their page; see `THEME` in lookalike/line/airflow_home.py. An own theme must hold this too.
+ENV AIRFLOW__API__THEME='{"globalCss": {"img[src^=lookalike]": {"maxWidth": "100% !important"}}}'

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from house.answer import read_document, require_success
@@ -36,6 +36,7 @@ class Step(BaseOperator):
     each: the mapped value (`Step.partial(…).expand(each=…)`), in words as `{{ task.each }}`.
     maps: a list in the answer that is to be mapped over: it becomes the task's result, and every other field of the
     answer an XCom of that name, because Airflow maps over results only.
+    links: buttons on the task's page.
     """
 
     template_fields: Sequence[str] = ("words",)
@@ -44,8 +45,17 @@ class Step(BaseOperator):
     grace_seconds: ClassVar[float] = 10.0
     margin_seconds: ClassVar[float] = 5.0
 
-    def __init__(self, *, words: Sequence[str], each: Any = None, maps: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        words: Sequence[str],
+        each: Any = None,
+        maps: str | None = None,
+        links: Sequence[BaseOperatorLink] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.operator_extra_links = tuple(links)
         self.words = words
         self.each = each
         self.maps = maps

@@ -17,7 +17,7 @@ import pyarrow as pa
 from lookalike.catalogue.mapping import PICTURE_BYTES, TARGETS, Mapping, read_mapping
 from lookalike.catalogue.picture_source import PictureSource
 from lookalike.catalogue.readers import Row, find_files, read_rows, rows_of_batches
-from lookalike.catalogue.snapshot import RECEIVED_SCHEMA, Snapshot, SnapshotWriter
+from lookalike.catalogue.snapshot import RECEIVED_SCHEMA, Night, Snapshot, SnapshotWriter
 from lookalike.catalogue.validation import UNREADABLE
 from lookalike.contracts.errors import BadQuery, NotFound
 from lookalike.contracts.progress import Progress
@@ -41,11 +41,13 @@ def import_catalogue(
     source: str = "import",
     complete: bool = False,
     batches: Iterator[pa.RecordBatch] | None = None,
+    night: Night | None = None,
 ) -> Snapshot:
     """Write a snapshot from Parquet, CSV or JSON Lines files, or from `batches` (a Delta table opened by the caller).
 
     `complete`: the files are the source's whole catalogue, so items that are absent were withdrawn. Rows without a
-    version get the time of the import in ms. Raises NotFound, BadQuery, SettingsError (mapping) or LookalikeError.
+    version get the time of the import in ms, with `night` its moment of that day: rows of a later night are newer.
+    Raises NotFound, BadQuery, SettingsError (mapping) or LookalikeError.
     """
     if not _MAX_SOURCE.fullmatch(source):
         raise BadQuery(f"source {source!r}: allowed are up to 100 letters, digits and . _ + : -")
@@ -55,9 +57,10 @@ def import_catalogue(
         rows, folder, fingerprint = read_rows(files, columns), files.folder, files.fingerprint
     else:
         rows, folder, fingerprint = rows_of_batches(batches), path.rstrip("/"), _delta_fingerprint(path)
-    job = json.dumps([path, fingerprint, columns.model_dump(mode="json"), source, complete])
+    same_job = [path, fingerprint, columns.model_dump(mode="json"), source, complete]
+    job = json.dumps(same_job if night is None else [*same_job, night.day.isoformat()])
     writer = SnapshotWriter(
-        settings.snapshots_root, f"import-{hashlib.sha256(job.encode()).hexdigest()[:24]}", RECEIVED_SCHEMA
+        settings.snapshots_root, f"import-{hashlib.sha256(job.encode()).hexdigest()[:24]}", RECEIVED_SCHEMA, night
     )
     pictures = PictureSource(columns, folder, settings.pictures_root)
     receive = Receiver(columns, pictures, writer.started_ms())

@@ -1,7 +1,8 @@
 """Snapshots: what a catalogue source said at one time, as Parquet parts and one `snapshot.json`; rows are as received.
 
-A snapshot's name follows from its content, so the same content again is the same snapshot and nothing is written.
-Parts are written one by one in a working folder that a later run of the same job continues.
+A snapshot's name follows from its content (and the night that it was imported for), so the same content again is the
+same snapshot and nothing is written. Parts are written one by one in a working folder that a later run of the same job
+continues.
 """
 
 import hashlib
@@ -9,8 +10,9 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,16 @@ RECEIVED_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class Night:
+    """The UTC day that an import is for. `at`: the moment of it at which the snapshot counts as made, in ms; `last`:
+    id of the last snapshot that the source has of that night, None without one."""
+
+    day: date
+    at: datetime
+    last: str | None = None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A finished snapshot. `complete`: items of `source` that are absent were withdrawn."""
 
@@ -92,11 +104,23 @@ def read_snapshot(directory: Path) -> Snapshot:
     return snapshot
 
 
-class SnapshotWriter:
-    """Writes parts in a working folder named by `job`; a part that is there already is not written again."""
+def unfinished_jobs(root: Path) -> list[datetime]:
+    """The times that jobs which were killed, or still run, have for their snapshots."""
+    found = []
+    for mark in root.glob(f".*.partial/{_STARTED}"):
+        with suppress(FileNotFoundError):  # that job has just finished
+            found.append(_time(int(mark.read_text())))
+    return found
 
-    def __init__(self, root: Path, job: str, schema: pa.Schema = SNAPSHOT_SCHEMA) -> None:
-        self._root = root
+
+class SnapshotWriter:
+    """Writes parts in a working folder named by `job`; a part that is there already is not written again.
+
+    With `night` the snapshot counts as made then, whatever day it is.
+    """
+
+    def __init__(self, root: Path, job: str, schema: pa.Schema = SNAPSHOT_SCHEMA, night: Night | None = None) -> None:
+        self._root, self._night = root, night
         self._work = self._root / f".{re.sub(r'[^A-Za-z0-9._-]+', '-', job)}.partial"
         self._schema = schema
         self._work.mkdir(parents=True, exist_ok=True)
@@ -110,10 +134,11 @@ class SnapshotWriter:
         return int(pq.read_metadata(self._path(part)).num_rows)
 
     def started_ms(self) -> int:
-        """When this job began, ms since 1970: a continued run has the time of the first."""
+        """When this job began (or its moment of the night), ms since 1970: a continued run has that of the first."""
         mark = self._work / _STARTED
         if not mark.is_file():
-            write_atomically(mark, str(int(datetime.now(UTC).timestamp() * 1_000)).encode())
+            at = self._night.at if self._night is not None else datetime.now(UTC)
+            write_atomically(mark, str(round(at.timestamp() * 1_000)).encode())
         return int(mark.read_text())
 
     def write(self, part: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -124,15 +149,10 @@ class SnapshotWriter:
         write_atomically(self._path(part), sink.getvalue().to_pybytes())
 
     def finish(self, source: str, complete: bool, name: str | None = None) -> Snapshot:
-        """Name the snapshot by its content (`NAME-` and 12 hex digits) and move it to its place in one rename."""
+        """Name the snapshot `NAME-` (and `NIGHT-`) and 12 hex digits of its content; move it there in one rename."""
         parts = sorted(self._work.glob("part-*.parquet"))
-        digest = hashlib.sha256(f"{source}\n{complete}\n".encode())
-        for part in parts:
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        content = digest.hexdigest()
-        readable = re.sub(r"[^A-Za-z0-9]+", "-", name or source).strip("-")[:60]
-        target = self._root / f"{readable}-{content[:12]}"
+        content = _content(parts, source, complete)
+        target = self._target(name or source, content)
         if (target / SNAPSHOT_NAME).is_file():
             shutil.rmtree(self._work)
             return read_snapshot(target)
@@ -141,7 +161,7 @@ class SnapshotWriter:
             source=source,
             complete=complete,
             items=sum(pq.read_metadata(part).num_rows for part in parts),
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=self._created_at(),
             content_sha256=content,
             folder=target,
         )
@@ -156,5 +176,36 @@ class SnapshotWriter:
         shutil.rmtree(self._work)
         self._work.mkdir(parents=True)
 
+    def _target(self, name: str, content: str) -> Path:
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60]
+        if self._night is None:
+            return self._root / f"{readable}-{content[:12]}"
+        last = self._root / self._night.last if self._night.last is not None else None
+        if last is not None and read_snapshot(last).content_sha256 == content:
+            return last
+        same = self._root / f"{readable}-{self._night.day}-{content[:12]}"
+        if not same.exists():
+            return same
+        # Another import of this night came after that one; going back to the same rows is a later import still.
+        again = hashlib.sha256(f"{content}\n{self._created_at()}".encode()).hexdigest()
+        return self._root / f"{readable}-{self._night.day}-{again[:12]}"
+
+    def _created_at(self) -> str:
+        if self._night is None:
+            return datetime.now(UTC).isoformat(timespec="seconds")
+        return _time(self.started_ms()).isoformat(timespec="milliseconds")
+
     def _path(self, part: int) -> Path:
         return self._work / f"part-{part:05d}.parquet"
+
+
+def _content(parts: Iterable[Path], source: str, complete: bool) -> str:
+    digest = hashlib.sha256(f"{source}\n{complete}\n".encode())
+    for part in parts:
+        with part.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1_000, UTC)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli.console import Console
+from lookalike.cli.nights import parse_night
 
 app = typer.Typer(help="get a catalogue as a snapshot", no_args_is_help=True)
 fetch = typer.Typer(help="fetch a public catalogue", no_args_is_help=True)
@@ -34,12 +35,16 @@ def import_command(
     mapping: Annotated[Path | None, typer.Option(help="TOML file that names the columns")] = None,
     source: Annotated[str, typer.Option(help="name of this source")] = "import",
     complete: Annotated[bool, typer.Option(help="the source's whole catalogue: absent items were withdrawn")] = False,
+    night: Annotated[
+        str | None, typer.Option(help="UTC day of an old export, like 2026-11-20: the snapshot is of that night")
+    ] = None,
 ) -> None:
     """Your own catalogue; unknown columns become filterable attributes."""
     from lookalike.line.imports import import_path
 
     console: Console = context.obj
-    snapshot = import_path(console.settings, path, mapping, source, complete, console.progress)
+    day = parse_night(night) if night is not None else None
+    snapshot = import_path(console.settings, path, mapping, source, complete, console.progress, day)
     console.done(f"snapshot {snapshot.snapshot_id}: {snapshot.items:,} rows in {snapshot.folder}", snapshot)
 
 

@@ -22,6 +22,10 @@ POSITIONS = 10
 """Positions for which the online report has a rate of their own."""
 UNKNOWN = "unknown"
 """Release and query kind of clicks whose impression is not there."""
+RECORD_HEADER = "Lookalike-Record"
+"""Header of a search request: with `no` (see `NOT_RECORDED`) its answer is no impression."""
+NOT_RECORDED = {RECORD_HEADER: "no"}
+"""What checks, load tests and benches send along: they are no shoppers."""
 SEARCH_ID = r"^0[0-9a-f]{11}[01][0-9a-f]{19}$"
 """See `new_search_id`; the leading 0 keeps times within what a date can hold."""
 _TIME_DIGITS = 12

@@ -21,6 +21,8 @@ from lookalike.storage.atomic import write_bytes
 
 HOST = "127.0.0.1"
 DAGS = Path(__file__).parents[2] / "dags"
+# Airflow shows pictures in Markdown 300 pixels wide at most. On a contact sheet of that size nothing can be seen.
+THEME = {"globalCss": {"img[src^=lookalike]": {"maxWidth": "100% !important"}}}
 USERS = {"admin": "admin"}
 MIGRATE_SECONDS = 300
 _SECRETS = "secrets.json"
@@ -29,6 +31,7 @@ _CONFIGURATION = """\
 # Written anew at each start; what must last goes into the environment as AIRFLOW__SECTION__KEY.
 [core]
 dags_folder = {dags}
+plugins_folder = {dags}/plugins
 load_examples = False
 executor = LocalExecutor
 parallelism = {tasks}
@@ -48,6 +51,7 @@ base_url = http://{host}:{port}
 workers = 1
 secret_key = {secret_key}
 instance_name = Lookalike
+theme = {theme}
 
 [api_auth]
 jwt_secret = {jwt_secret}
@@ -140,7 +144,7 @@ def prepare_home(settings: Settings, port: int, dags: Path = DAGS, users: Mappin
     text = _CONFIGURATION.format(
         dags=_escaped(dags.absolute()), tasks=max(2, os.cpu_count() or 2), host=HOST, port=port,
         users=",".join(f"{name}:{role}" for name, role in users.items()), passwords=_escaped(folder / "passwords.json"),
-        database=_escaped(folder / "airflow.db"), logs=_escaped(folder / "logs"),
+        database=_escaped(folder / "airflow.db"), logs=_escaped(folder / "logs"), theme=_escaped(json.dumps(THEME)),
         **{name: value for name, value in kept.items() if name != "passwords"},
     )  # fmt: skip
     _write_private(folder / "airflow.cfg", text)
@@ -185,5 +189,5 @@ def _write_private(path: Path, text: str) -> None:
         os.umask(before)
 
 
-def _escaped(path: Path) -> str:
-    return str(path).replace("%", "%%")
+def _escaped(value: Path | str) -> str:
+    return str(value).replace("%", "%%")

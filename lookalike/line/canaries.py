@@ -1,4 +1,7 @@
-"""Canary searches: known items and their titles, asked of one running server at its own address."""
+"""Canary searches: known items and their titles, asked of one running server at its own address.
+
+They are no shoppers' searches, and say so: a server that notes impressions does not note these.
+"""
 
 import re
 import time
@@ -6,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+
+from lookalike.contracts.feedback import NOT_RECORDED
 
 if TYPE_CHECKING:
     import httpx
@@ -63,7 +68,7 @@ def ask_canaries(server: str, version: str, canaries: Sequence[Canary]) -> tuple
     import httpx
 
     # A connection each: after a fault the server closes the one that it was on.
-    alone = {"Connection": "close"}
+    alone = {"Connection": "close"} | NOT_RECORDED
     with httpx.Client(base_url=f"http://{server}", timeout=TIMEOUT_SECONDS, headers=alone) as http:
         try:
             before = _faults(http)

@@ -105,8 +105,7 @@ def compare(
             for question, part in _questions(items, ours.engine):
                 answers.append(Answers(question, _ask(other.engine, part), _ask(ours.engine, part)))
                 step.advance()
-    most = sorted(answers, key=lambda each: (each.shared, each.question))[:SHOWN]
-    most = [each for each in most if [h.item_id for h in each.live] != [h.item_id for h in each.candidate]]
+    most = changed_most(answers)
     shared = sum(each.shared for each in answers) / (K * len(answers)) if answers else None
     return (
         Comparison(
@@ -122,6 +121,15 @@ def compare(
         most,
         partial(_read_picture, settings, engines),
     )
+
+
+def changed_most(answers: Sequence[Answers]) -> list[Answers]:
+    """The answers that share least, SHOWN at most: each question once (items of equal title ask the same)."""
+    changed: dict[str, Answers] = {}
+    for each in sorted(answers, key=lambda each: (each.shared, each.question)):
+        if [h.item_id for h in each.live] != [h.item_id for h in each.candidate]:
+            changed.setdefault(each.question, each)
+    return list(changed.values())[:SHOWN]
 
 
 def metrics_of(verdict: Verdict | None, live: Verdict | None) -> tuple[Metric, ...]:

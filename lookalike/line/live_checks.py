@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lookalike.contracts.feedback import NOT_RECORDED
+
 WORDS = (("red apple", "apple"), ("dog", "dog"), ("guitar", "guitar"), ("pizza", "pizza"), ("bicycle", "bicycle"))
 PICTURES = ("noto:pizza", "twemoji:guitar", "openmoji:bicycle", "noto:hot-beverage", "twemoji:umbrella")
 K = 10
@@ -29,7 +31,7 @@ class Client:
     def __init__(self, url: str) -> None:
         import httpx
 
-        self._http = httpx.Client(base_url=url, timeout=30.0)
+        self._http = httpx.Client(base_url=url, timeout=30.0, headers=NOT_RECORDED)
 
     def search(self, parts: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         """POST /v1/search; raises on any answer but 200."""

@@ -44,8 +44,8 @@ def ingest_night(settings: Settings, night: date, progress: Progress, must: bool
         earlier = f" and {len(nights) - SHOWN_NIGHTS} earlier ones" if len(nights) > SHOWN_NIGHTS else ""
         raise NotFound(
             f"there is no snapshot of the night {night} below {settings.snapshots_root}; nights with one: "
-            f"{known}{earlier}. `lookalike catalogue import PATH` makes one of today; without --must such a night is "
-            "passed over"
+            f"{known}{earlier}. `lookalike catalogue import PATH --night {night}` makes one; without --must "
+            "such a night is passed over"
         )
     reports = tuple(report for report in (ingest(settings, folder, progress) for folder in folders) if report)
     return NightReport(

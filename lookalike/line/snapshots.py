@@ -1,7 +1,7 @@
 """Find the snapshots that a step means: a named folder, a snapshot id, the newest one below HOME, or those of a night.
 
-A night is a UTC day. A snapshot belongs to the day that its name carries (`shop-2026-11-20-…`), else to the day on
-which it was made.
+A night is a UTC day. A snapshot belongs to the day that its name carries (`shop-2026-11-20-…`; of several the last),
+else to the day on which it was made.
 """
 
 import json
@@ -14,7 +14,8 @@ from lookalike.contracts.errors import CorruptArtifact, NotFound
 from lookalike.contracts.settings import Settings
 
 SNAPSHOT_FILE = "snapshot.json"
-_DAY = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
+_DAY = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?![^\W_])")
+"""No letter behind it either: what follows a name are hex digits of its content, and `shop-2026-11` is no day."""
 
 
 @dataclass(frozen=True, order=True)
@@ -83,7 +84,7 @@ def _found(folder: Path) -> Found:
 
 
 def _day_in(name: str) -> date | None:
-    for text in _DAY.findall(name):
+    for text in reversed(_DAY.findall(name)):
         try:
             return date.fromisoformat(text)
         except ValueError:

@@ -14,9 +14,10 @@ from lookalike import __version__
 from lookalike.contracts.errors import NotFound
 from lookalike.contracts.settings import Settings
 from lookalike.releases.release import Release
-from lookalike.serving import problems, routes_changes, routes_items, routes_operation, routes_search
+from lookalike.serving import problems, routes_changes, routes_feedback, routes_items, routes_operation, routes_search
 from lookalike.serving.documentation import describe
 from lookalike.serving.edge import Edge
+from lookalike.serving.feedback import Feedback
 from lookalike.serving.follower import Follower, Source
 from lookalike.serving.log_access import LogAccess, OpenLog
 from lookalike.serving.metrics import Metrics
@@ -65,6 +66,7 @@ def create_app(
         metrics=metrics,
         log=log,
         writers=Workers(WRITER_THREADS, metrics, metrics.changes_pending),
+        feedback=Feedback(settings.feedback, log, metrics),
     )
     reporter = Reporter(serving, source, address or f"{settings.serving.host}:{settings.serving.port}")
     app = FastAPI(
@@ -77,7 +79,7 @@ def create_app(
         middleware=[Middleware(Edge, metrics=metrics, max_body_bytes=settings.serving.max_upload_bytes)],
     )
     app.state.serving = serving
-    for routes in (routes_search, routes_items, routes_changes, routes_operation):
+    for routes in (routes_search, routes_items, routes_feedback, routes_changes, routes_operation):
         app.include_router(routes.router)
     _add_page(app)
     problems.install(app)
@@ -88,11 +90,13 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(serving: Serving, reporter: Reporter, app: FastAPI) -> AsyncIterator[None]:
     serving.follower.start()
+    serving.feedback.start()
     reporter.start()
     try:
         yield
     finally:
         reporter.stop()
+        serving.feedback.stop()
         serving.writers.close()
         serving.follower.stop()
         serving.workers.close()

@@ -1,91 +1,34 @@
-"""POST /v1/feedback: clicks, carts and purchases on what searches showed, durable in the log before the answer.
-
-Comes along with the routes of searches, which give the ids that it takes, and brings what both need while the server
-runs. It has threads of its own: a flood of clicks must not turn changes of the catalogue away.
-"""
+"""POST /v1/feedback: clicks, carts and purchases on what searches showed, durable in the log before the answer."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from lookalike.contracts.change import Topic
-from lookalike.contracts.feedback import Click, impression_kept, searched_at
+from lookalike.contracts.feedback import Click, searched_at
 from lookalike.serving.documentation import responses
-from lookalike.serving.impressions import Impressions
+from lookalike.serving.feedback import Feedback
 from lookalike.serving.problems import (
     FieldProblem,
     InvalidRequest,
-    LogAway,
     MalformedBody,
     PayloadTooLarge,
     UnsupportedBody,
     invalid_values,
 )
 from lookalike.serving.schemas import FEEDBACK_EXAMPLES, MAX_FEEDBACK, FeedbackRequest, FeedbackResponse
-from lookalike.serving.state import Serving
-from lookalike.serving.workers import Workers
-from lookalike.storage.log.port import LogUnavailable, Message
+from lookalike.serving.state import serving_of
 
 ACCEPTED = 202
-THREADS = 2
-"""Appends of several threads share one flush to disk."""
 MAX_BYTES = 512 * 2**10
 SKEW = timedelta(minutes=5)
 """Clocks of servers and callers may differ by this much."""
 MAX_AGE = timedelta(days=30)
 
-
-@dataclass(frozen=True)
-class FeedbackIntake:
-    """What takes feedback on one server. `impressions` is None where the settings say that none are kept."""
-
-    serving: Serving
-    impressions: Impressions | None
-    writers: Workers
-    taken: Counter
-    not_kept: Counter
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    serving: Serving = app.state.serving
-    registry, wanted = serving.metrics.registry, serving.settings.feedback
-    pending = Gauge("lookalike_feedback_pending", "Requests with feedback waiting or being appended", registry=registry)
-    impressions = Impressions(wanted, serving.log, registry) if wanted.impressions else None
-    intake = FeedbackIntake(
-        serving=serving,
-        impressions=impressions,
-        writers=Workers(THREADS, serving.metrics, pending),
-        taken=Counter("lookalike_feedback_accepted", "Clicks and the like, appended to the log", registry=registry),
-        not_kept=Counter("lookalike_feedback_not_kept", "... on searches that are not noted", registry=registry),
-    )
-    app.state.feedback = intake
-    if impressions is not None:
-        impressions.start()
-    try:
-        yield
-    finally:
-        intake.writers.close()
-        if impressions is not None:
-            impressions.stop()
-
-
-router = APIRouter(lifespan=_lifespan)
-
-
-def intake_of(request: Request) -> FeedbackIntake:
-    """What takes feedback on the server that got this request."""
-    intake: FeedbackIntake = request.app.state.feedback
-    return intake
-
+router = APIRouter(tags=["feedback"])
 
 _REQUEST_BODY: dict[str, Any] = {
     "required": True,
@@ -120,7 +63,7 @@ async def feedback(request: Request) -> Response:
     if media_type != "application/json":
         raise UnsupportedBody(f"content type {media_type or '(none)'!r} is not read here; send application/json")
     body = await _read(request)
-    intake = intake_of(request)
+    intake = serving_of(request).feedback
     answer = await intake.writers.run(_append, intake, body)
     return JSONResponse(answer.model_dump(mode="json"), status_code=ACCEPTED)
 
@@ -134,18 +77,10 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-def _append(intake: FeedbackIntake, body: bytes) -> FeedbackResponse:
-    """Check all, then append those on searches that were noted. Raises InvalidRequest, MalformedBody, LogAway."""
-    given = read_feedback(body, datetime.now(UTC))
-    kept = [each for each in given if impression_kept(each.search_id)]
-    try:
-        messages = [Message(each.search_id.encode(), each.encode()) for each in kept]
-        intake.serving.log.get().append(Topic.FEEDBACK, messages)
-    except LogUnavailable as error:
-        raise LogAway(f"{error}. Nothing was taken; send it again") from error
-    intake.taken.inc(len(kept))
-    intake.not_kept.inc(len(given) - len(kept))
-    return FeedbackResponse(accepted=len(kept), not_kept=len(given) - len(kept))
+def _append(intake: Feedback, body: bytes) -> FeedbackResponse:
+    """Check all, then append. Raises InvalidRequest, MalformedBody, LogAway."""
+    accepted, not_kept = intake.append(read_feedback(body, datetime.now(UTC)))
+    return FeedbackResponse(accepted=accepted, not_kept=not_kept)
 
 
 def read_feedback(body: bytes, now: datetime) -> list[Click]:

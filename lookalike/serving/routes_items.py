@@ -10,7 +10,7 @@ from lookalike.serving.answers import product_json
 from lookalike.serving.documentation import example, responses
 from lookalike.serving.pictures import StoredPicture, stored_picture
 from lookalike.serving.release import LoadedRelease
-from lookalike.serving.routes_search import RELEASE_HEADER, run_search
+from lookalike.serving.routes_search import RELEASE_HEADER, Record, run_search
 from lookalike.serving.schemas import MAX_TOKEN_LENGTH, PRODUCT_EXAMPLE, Asked, SearchResponse, wanted_by
 from lookalike.serving.state import Serving, serving_of
 
@@ -52,6 +52,7 @@ async def similar(
     price_at_most: Number = None,
     min_token: Annotated[str | None, Query(max_length=MAX_TOKEN_LENGTH, description="token of a change")] = None,
     max_wait_ms: Annotated[int | None, Query(ge=0, description="longest wait for it to be visible here")] = None,
+    record: Record = "yes",
 ) -> Response:
     """Search with the item's own vector; the item itself is left out."""
     chosen = {"brand": brand, "category": category, "tags": tags, "licence": licence}
@@ -63,7 +64,7 @@ async def similar(
         query = SearchQuery(parts=(QueryPart(item_id=item_id),), filters=tuple(filters), k=k, cursor=cursor)
         return Asked(query, wanted_by(min_token), max_wait_ms)
 
-    return await run_search(request, asked)
+    return await run_search(request, asked, record == "yes")
 
 
 @router.get(

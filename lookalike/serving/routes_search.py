@@ -1,32 +1,31 @@
 """POST /v1/search: JSON, or multipart with uploaded pictures. Every answer has an id, by which feedback names it."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from starlette.datastructures import UploadFile
 
 from lookalike.contracts.errors import BadQuery
-from lookalike.contracts.feedback import new_search_id
+from lookalike.contracts.feedback import RECORD_HEADER
 from lookalike.contracts.query import MAX_PARTS, SearchQuery
-from lookalike.serving import routes_feedback
 from lookalike.serving.answers import answer_json
 from lookalike.serving.documentation import responses
-from lookalike.serving.impressions import Impressions
-from lookalike.serving.metrics import Metrics
 from lookalike.serving.problems import MalformedBody, NotYetVisible, UnsupportedBody
 from lookalike.serving.release import LoadedRelease
 from lookalike.serving.schemas import SEARCH_EXAMPLES, UPLOAD_EXAMPLE, Asked, SearchResponse, parse_search
-from lookalike.serving.state import serving_of
+from lookalike.serving.state import Serving, serving_of
 
 RELEASE_HEADER = "Lookalike-Release"
 SEARCH_HEADER = "Lookalike-Search"
 QUERY_FIELD_BYTES = 2**20
 
 router = APIRouter(tags=["search"])
-router.include_router(routes_feedback.router)
+Record = Annotated[
+    Literal["yes", "no"],
+    Header(alias=RECORD_HEADER, description="no: never noted as shown to a person; for checks, load tests, benches"),
+]
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ _REQUEST_BODY: dict[str, Any] = {
     ),
     openapi_extra={"requestBody": _REQUEST_BODY},
 )
-async def search(request: Request) -> Response:
+async def search(request: Request, record: Record = "yes") -> Response:
     """Negative weights push away. All hits of an answer come from the one release that it names."""
     body = await _read(request)
-    return await run_search(request, lambda: parse_search(body.query, body.uploads))
+    return await run_search(request, lambda: parse_search(body.query, body.uploads), record == "yes")
 
 
 class _Found(NamedTuple):
@@ -75,33 +74,33 @@ class _Found(NamedTuple):
     search_id: str
 
 
-async def run_search(request: Request, parse: Callable[[], Asked]) -> Response:
-    """Parse and answer in a search thread, on one pinned release; wait in between for changes it shall see."""
-    serving, impressions = serving_of(request), routes_feedback.intake_of(request).impressions
+async def run_search(request: Request, parse: Callable[[], Asked], recorded: bool) -> Response:
+    """Parse and answer in a search thread, on one pinned release; wait in between for changes it shall see.
+
+    `recorded`: whether the answer is an impression, where the server keeps any.
+    """
+    serving = serving_of(request)
     with serving.follower.pin() as loaded:
-        found = await serving.workers.run(_answer_if_seen, loaded, parse, serving.metrics, impressions)
+        found = await serving.workers.run(_answer_if_seen, loaded, parse, serving, recorded)
         if isinstance(found, Asked):
             await _until_seen(loaded, found, serving.settings.serving.token_wait_seconds)
-            found = await serving.workers.run(_answer, loaded, found.query, serving.metrics, impressions)
+            found = await serving.workers.run(_answer, loaded, found.query, serving, recorded)
         headers = {RELEASE_HEADER: loaded.version, SEARCH_HEADER: found.search_id}
         return Response(found.body, media_type="application/json", headers=headers)
 
 
 def _answer_if_seen(
-    loaded: LoadedRelease, parse: Callable[[], Asked], metrics: Metrics, impressions: Impressions | None
+    loaded: LoadedRelease, parse: Callable[[], Asked], serving: Serving, recorded: bool
 ) -> _Found | Asked:
     """The answer, or the checked request when it has to wait first."""
     asked = parse()
-    return asked if _missing(loaded, asked.wanted) else _answer(loaded, asked.query, metrics, impressions)
+    return asked if _missing(loaded, asked.wanted) else _answer(loaded, asked.query, serving, recorded)
 
 
-def _answer(loaded: LoadedRelease, query: SearchQuery, metrics: Metrics, impressions: Impressions | None) -> _Found:
+def _answer(loaded: LoadedRelease, query: SearchQuery, serving: Serving, recorded: bool) -> _Found:
     answer = loaded.engine.search(query)
-    metrics.search(answer.took_ms)
-    if impressions is None:
-        search_id = new_search_id(time.time_ns() // 1_000_000, kept=False)
-    else:
-        search_id = impressions.note(query, answer)
+    serving.metrics.search(answer.took_ms)
+    search_id = serving.feedback.note(query, answer, recorded)
     return _Found(b'{"search_id":"%b",' % search_id.encode() + answer_json(answer)[1:], search_id)
 
 

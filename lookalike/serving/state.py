@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from lookalike.contracts.settings import Settings
+from lookalike.serving.feedback import Feedback
 from lookalike.serving.follower import Follower
 from lookalike.serving.log_access import LogAccess
 from lookalike.serving.metrics import Metrics
@@ -22,6 +23,7 @@ class Serving:
     log: LogAccess
     writers: Workers
     """Threads that append changes: a flush to disk must not wait behind searches, nor they behind it."""
+    feedback: Feedback
 
 
 def serving_of(request: Request) -> Serving:

@@ -17,20 +17,21 @@ export class Problem extends Error {
 
 const PAGE_SIZE = 24;
 
-/** One page of results. `upload` is the picture's Blob when a part refers to it. */
-export function search({ parts, filters, cursor, upload }, signal) {
+/** One page of results, each with its `search_id`. `upload` is the picture's Blob when a part refers to it. */
+export async function search({ parts, filters, cursor, upload }, signal) {
   const query = JSON.stringify({ parts, filters, k: PAGE_SIZE, cursor: cursor ?? null });
   if (!upload) {
-    return request("/v1/search", { method: "POST", headers: { "Content-Type": "application/json" }, body: query, signal });
+    const headers = { "Content-Type": "application/json" };
+    return marked(await request("/v1/search", { method: "POST", headers, body: query, signal }));
   }
   const form = new FormData();
   form.set("query", query);
   form.set("picture", upload, "picture");
-  return request("/v1/search", { method: "POST", body: form, signal });
+  return marked(await request("/v1/search", { method: "POST", body: form, signal }));
 }
 
-/** Items most like this one. */
-export const similar = (id, k, signal) => request(`${itemAddress(id)}/similar?k=${k}`, { signal });
+/** Items most like this one, each with its `search_id`. */
+export const similar = async (id, k, signal) => marked(await request(`${itemAddress(id)}/similar?k=${k}`, { signal }));
 
 /** Everything known about an item. */
 export async function item(id, signal) {
@@ -52,6 +53,9 @@ export function pictureAddress(id, named) {
     return usual;
   }
 }
+
+/** Pages of several answers are shown together, so each hit says which answer it is of. */
+const marked = (answer) => ({ ...answer, hits: answer.hits.map((hit) => ({ ...hit, search_id: answer.search_id })) });
 
 const itemAddress = (id) => `/v1/items/${encodeURIComponent(id)}`;
 

@@ -2,32 +2,39 @@
 
 import { pictureAddress } from "./api.js";
 import { el, money, outLink, words } from "./dom.js";
+import { clicked } from "./feedback.js";
 
 /** A list entry. `labels` names the parts of the query in order; `on` has open(id), more(id), less(id). */
 export function card(hit, { labels, addressOfItem, on }) {
   const { item_id: id, product } = hit;
-  const open = el(
-    "a",
-    { className: "open", href: addressOfItem(id), draggable: false, tabIndex: -1 },
-    tile(id, product),
-    el("span", { className: "name" }, product.title ?? id),
-  );
-  open.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window, as with any link
-    event.preventDefault();
-    on.open(id);
-  });
   const entry = el(
     "li",
     { className: "card" },
-    open,
+    openLink(hit, { addressOfItem, on }, { draggable: false, tabIndex: -1 }),
     el("p", { className: "offer" }, el("span", { className: "brand" }, product.brand ?? ""), ...offer(product)),
     scores(hit, labels),
-    actions(id, product, on),
+    actions(hit, on),
     credit(product),
   );
   entry.dataset.item = id;
   return entry;
+}
+
+/** Picture and title of a hit as the link that opens it. */
+export function openLink(hit, { addressOfItem, on }, attributes = {}) {
+  const { item_id: id, product } = hit;
+  const name = el("span", { className: "name" }, product.title ?? id);
+  const open = el("a", { className: "open", href: addressOfItem(id), ...attributes }, tile(id, product), name);
+  open.addEventListener("click", (event) => {
+    clicked(hit);
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window, as with any link
+    event.preventDefault();
+    on.open(id);
+  });
+  open.addEventListener("auxclick", (event) => {
+    if (event.button === 1) clicked(hit); // the middle button: a new tab
+  });
+  return open;
 }
 
 /** The picture on its white tile. The title beside it says what it shows, so it has no text of its own. */
@@ -90,12 +97,16 @@ function bar(name, score, title) {
   );
 }
 
-function actions(id, product, on) {
+function actions(hit, on) {
+  const { item_id: id, product } = hit;
   const title = product.title ?? id;
   const more = el("button", { type: "button", className: "more-like", "aria-label": `More like this: ${title}` }, "More like this");
   const less = el("button", { type: "button", className: "less-like", "aria-label": `Less like this: ${title}` }, "Less");
   less.title = "Push the results away from this item";
-  more.addEventListener("click", () => on.more(id));
+  more.addEventListener("click", () => {
+    clicked(hit);
+    on.more(id);
+  });
   less.addEventListener("click", () => on.less(id));
   return el("p", { className: "actions" }, more, less);
 }

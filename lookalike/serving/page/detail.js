@@ -1,7 +1,7 @@
 // One item in a dialog: its picture, all that the catalogue says about it, and the items most like it.
 
 import { item, similar } from "./api.js";
-import { categoryText, credit, offer, tile } from "./cards.js";
+import { categoryText, credit, offer, openLink, tile } from "./cards.js";
 import { byId, el } from "./dom.js";
 import { remember } from "./query.js";
 
@@ -121,16 +121,8 @@ function languageNames() {
   }
 }
 
-function similarEntry({ item_id: id, product, score }, { on, addressOfItem }) {
-  const open = el(
-    "a", { className: "open", href: addressOfItem(id) },
-    tile(id, product), el("span", { className: "name" }, product.title ?? id),
-  );
-  open.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    on.open(id);
-  });
+function similarEntry(hit, { on, addressOfItem }) {
+  const { product, score } = hit;
   const line = el("p", { className: "offer" }, el("span", { className: "brand" }, product.brand ?? ""), el("span", {}, score.toFixed(2)));
-  return el("li", {}, open, line, credit(product));
+  return el("li", {}, openLink(hit, { addressOfItem, on }), line, credit(product));
 }

@@ -78,7 +78,7 @@ def test_wrong_settings_fail_for_good_with_their_message(dags, monkeypatch):
 
 
 def test_a_table_of_figures_reads_as_markdown():
-    from house.approval import as_markdown
+    from house.markdown import as_markdown
 
     text = as_markdown({"version": 7, "checks": [{"name": "a|b", "passed": True}, {"name": "c"}], "notes": ["x"]})
     assert text == (

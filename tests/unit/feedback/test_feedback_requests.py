@@ -8,7 +8,15 @@ import jsonschema
 import pytest
 
 from lookalike.contracts.change import Topic
-from lookalike.contracts.feedback import Click, Impression, decode_feedback, impression_kept, new_search_id, searched_at
+from lookalike.contracts.feedback import (
+    NOT_RECORDED,
+    Click,
+    Impression,
+    decode_feedback,
+    impression_kept,
+    new_search_id,
+    searched_at,
+)
 from lookalike.serving.routes_feedback import MAX_BYTES, read_feedback
 from lookalike.serving.schemas import MAX_FEEDBACK
 from lookalike.storage.log.port import LogUnavailable
@@ -70,6 +78,28 @@ def test_a_sample_is_kept_and_the_ids_say_which(server):
     assert 10 < len(kept) < 50
     client.end()
     assert {each.search_id for each in noted(client.log)} == kept
+
+
+def test_an_answer_that_the_caller_does_not_want_recorded_is_no_impression(server):
+    client = server(impressions=True)
+
+    def ask(headers):
+        return [
+            client.post("/v1/search", json=DOG, headers=headers),
+            client.post("/v1/search", data={"query": json.dumps(DOG)}, files={"picture": b""}, headers=headers),
+            client.get("/v1/items/first:dog/similar", headers=headers),
+        ]
+
+    ids = [answer.json()["search_id"] for answer in ask(NOT_RECORDED)]
+    assert not any(map(impression_kept, ids))
+    assert say(client, ids[0]).json() == {"accepted": 0, "not_kept": 1}
+    noted_ids = {answer.json()["search_id"] for answer in ask({}) + ask({"lookalike-record": "yes"})}
+    for answer in ask({"Lookalike-Record": "off"}):
+        assert (
+            answer.status_code == 422 and "Lookalike-Record: Input should be 'yes' or 'no'" in answer.json()["detail"]
+        )
+    client.end()
+    assert {each.search_id for each in noted(client.log)} == noted_ids and len(noted_ids) == 6
 
 
 def test_clicks_are_in_the_log_before_the_answer(server):

@@ -33,6 +33,8 @@ def test_all_lies_below_the_home_and_listens_on_loopback(tmp_path, dags):
     home = prepare_home(load_settings(home=tmp_path / "h"), 8081, dags)
     configuration = read(home)
     assert configuration["core"]["dags_folder"] == str(dags)
+    assert configuration["core"]["plugins_folder"] == str(dags / "plugins")
+    assert json.loads(configuration["api"]["theme"]) == airflow_home.THEME
     assert configuration["api"]["host"] == "127.0.0.1"
     assert configuration["api"]["base_url"] == home.url == "http://127.0.0.1:8081"
     for section, key in (("logging", "base_log_folder"), ("core", "simple_auth_manager_passwords_file")):

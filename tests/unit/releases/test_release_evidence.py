@@ -13,7 +13,7 @@ from lookalike.cli.releases import evidence_rows
 from lookalike.contracts.errors import NotFound, NotPromotable
 from lookalike.contracts.query import Hit
 from lookalike.contracts.verdict import Check
-from lookalike.line.compare import Answers, metrics_of
+from lookalike.line.compare import SHOWN, Answers, changed_most, metrics_of
 from lookalike.line.releases import LiveThen
 from lookalike.releases.model_tags import decision_from_json, decision_json, intent_from_json, intent_json, ledger_tag
 from lookalike.releases.proof import require_proof
@@ -75,6 +75,21 @@ def hit(item_id):
 def test_shared_answers_are_counted_whatever_their_order():
     live, candidate = (tuple(hit(i) for i in ids) for ids in ("abc", "cxa"))
     assert Answers("q", live, candidate).shared == 2
+
+
+def test_what_changed_most_comes_first_and_each_question_once():
+    def answers(question, live, candidate):
+        return Answers(question, *(tuple(hit(i) for i in ids) for ids in (live, candidate)))
+
+    asked = [
+        answers("words: same", "abc", "abc"),
+        answers("words: one", "abc", "abx"),
+        answers("words: all", "abc", "xyz"),
+    ]
+    asked += [answers("words: all", "abc", "xyz"), answers("words: order", "abc", "bac")]
+    assert [each.question for each in changed_most(asked)] == ["words: all", "words: one", "words: order"]
+    many = [answers(f"words: {n}", "abc", "xyz") for n in range(20) for _ in range(2)]
+    assert len({each.question for each in changed_most(many)}) == len(changed_most(many)) == SHOWN
 
 
 def test_the_comparison_sheet_frames_what_only_one_has_and_lives_without_a_picture(tmp_path):

@@ -5,14 +5,17 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 import uvicorn
 
 from lookalike.contracts.change import Topic
 from lookalike.contracts.errors import LookalikeError
+from lookalike.contracts.feedback import decode_feedback
 from lookalike.contracts.server_report import ServerReport
 from lookalike.line import verify as verifying
 from lookalike.line.canaries import Canary, ask_canaries, standing
+from lookalike.line.live_checks import run_checks
 from lookalike.line.server_process import free_port
 from lookalike.line.verify import recent, verify
 from lookalike.releases.release import Action, Move
@@ -79,6 +82,24 @@ def test_a_server_that_serves_it_and_finds_its_canaries_holds(world):
     assert done.passed and done.rolled_back is None
     assert [(s.release, s.held) for s in done.servers] == [("1", True)]
     assert "2 of 2 canaries found themselves" in done.servers[0].found
+
+
+def test_canary_searches_are_no_impressions(world):
+    feedback = world.settings.feedback.model_copy(update={"impressions": True})
+    world.settings = world.settings.model_copy(update={"feedback": feedback})
+    with running(world) as (address, _):
+        report(world.settings, address)
+        assert verify(world.settings, "1", wait=5, servers=1).passed
+        run_checks(f"http://{address}", "1")
+        asked = httpx.post(f"http://{address}/v1/search", json={"parts": [{"text": "dog"}]}).json()
+    log = open_log(world.settings)
+    found = [
+        decode_feedback(each.value)
+        for part in range(log.partitions)
+        for each in log.read(Topic.FEEDBACK, part, 0, 1_000)
+    ]
+    log.close()
+    assert [each.search_id for each in found] == [asked["search_id"]]  # a shopper's, and none of the canaries'
 
 
 def test_a_release_that_the_server_refuses_is_rolled_back_with_the_reason(world):
