@@ -43,6 +43,8 @@ from lookalike.storage.log.port import Log, LogUnavailable, Message
 TARGETS = ("enrich", "archive", "supervisor", "server", "writer")
 SECONDS_PER_KILL = 12.0
 SHARE_UNDER_FIRE = 0.95
+HOLD = ".hold"
+"""While this file stands beside the writer's progress, the last changes wait: a writer that is done cannot be killed."""
 DRAIN_SECONDS = 300.0
 
 
@@ -52,7 +54,11 @@ def write_log(home: Path, options: list[str], events: Path, progress: Path, rate
     lines = events.read_text().splitlines()
     place = int(progress.read_text()) if progress.is_file() else 0
     began, first = time.monotonic(), place
+    hold = progress.with_suffix(HOLD)
     while place < len(lines):
+        if place >= int(SHARE_UNDER_FIRE * len(lines)) and hold.exists():
+            time.sleep(0.05)
+            continue
         time.sleep(max(0.0, began + (place - first) / rate - time.monotonic()))
         try:
             log.append(Topic.CHANGES, [Message(json.loads(lines[place])["item_id"].encode(), lines[place].encode())])
@@ -86,6 +92,8 @@ class Run:
 
     def go(self, kills: int, seed: int) -> None:
         """Send everything, killing on the way; returns when every change is dealt with and archived."""
+        hold = self.progress.with_suffix(HOLD)
+        hold.touch()
         for name in ("server", "supervisor", "writer"):
             self.processes[name].start()
         wait_until("the server is ready", lambda: server_ready(self.url), 120)
@@ -98,6 +106,7 @@ class Run:
             self._wait_until_sent((number + dice.random()) / kills)
             target = targets[number] if number < len(targets) else dice.choice(targets)
             wait_until(f"{target} runs", lambda target=target: self._kill(target), 120)  # it may just be starting
+        hold.unlink()
         wait_until("every change is sent", self._sent, 3_600, every=1.0)
         wait_until("every change is dealt with and archived", self._settled, DRAIN_SECONDS, every=1.0)
         self._over.set()
@@ -131,7 +140,7 @@ class Run:
         return hit
 
     def _wait_until_sent(self, share: float) -> None:
-        """Until this share of the changes is in the log; the last few are left for the time after the last kill."""
+        """Until this share of the changes that are sent under fire is in the log."""
         wanted = int(share * len(self.events.read_text().splitlines()) * SHARE_UNDER_FIRE)
         wait_until("the writer gets on", lambda: self._sent() or self._written() >= wanted, 600, every=0.1)
 

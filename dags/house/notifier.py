@@ -14,6 +14,7 @@ from lookalike.contracts.settings import load_settings
 
 LOG = logging.getLogger("lookalike.notify")
 TIMEOUT_SECONDS = 5.0
+ENDED = frozenset({"success", "failed"})
 
 
 def notify(what: str, dag: str, run: str, task: str | None, url: str | None) -> None:
@@ -49,7 +50,13 @@ def task_failed(context: Any) -> None:
 
 
 def deadline_missed(context: dict[str, Any], within: str) -> None:
-    """Callback of a deadline; `context` is the small one that Airflow's scheduler makes for it."""
+    """Callback of a deadline; `context` is the small one that Airflow's scheduler makes for it.
+
+    Airflow forgets the deadlines of runs that succeed, not of those that fail: they are not late, and were told of.
+    """
     run = context["dag_run"]
     dag, name = run["dag_id"], run["dag_run_id"]
+    if run["state"] in ENDED:
+        LOG.info("%s %s is %s: nobody is told that it is late", dag, name, run["state"])
+        return
     notify(f"{dag} has not ended within {within}", dag, name, None, None)

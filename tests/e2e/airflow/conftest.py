@@ -8,10 +8,14 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -23,7 +27,8 @@ from lookalike.contracts.settings import load_settings
 USER = "ada"
 START_SECONDS, RUN_SECONDS, STOP_SECONDS = 400, 600, 90
 ENDED = {"success", "failed"}
-CONCEPTS, BRANDS = 60, 5
+NIGHTLY, RELEASE, FIRST = "catalogue_nightly", "index_release", "2026-11-10"
+CONCEPTS, BRANDS = 62, 5
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Airflow's own place for what a deployment wants otherwise: tries follow at once here, as nobody wants to wait.
 LOCAL_SETTINGS = """
@@ -32,6 +37,13 @@ from datetime import timedelta
 
 def task_policy(task):
     task.retry_delay, task.retry_exponential_backoff = timedelta(seconds=2), 0
+"""
+
+# Whoever is to be told is told here as well.
+HOUSE_SETTINGS = """
+[notify]
+kind = "webhook"
+url = "{webhook}"
 """
 
 # A picture shall not show where the tests of one machine lie.
@@ -98,11 +110,40 @@ class Nights:
         return new
 
 
+class Inbox:
+    """The other end of the webhook: keeps every message."""
+
+    def __init__(self) -> None:
+        messages: list[dict] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.messages = messages
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hooks/house"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def of_run(self, run: str) -> list[dict]:
+        """What was told of a run."""
+        return [message for message in self.messages if message["run"] == run]
+
+
 class House:
     """`lookalike airflow` as a process, and Airflow's REST API."""
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.settings = home, load_settings(home=home)
+    def __init__(self, home: Path, inbox: Inbox) -> None:
+        self.home, self.inbox, self.settings = home, inbox, load_settings(home=home)
         self.folder = home / "airflow"
         self.log = home / "logs" / "airflow.log"
         self._http = httpx.Client(timeout=60)
@@ -116,6 +157,7 @@ class House:
         """Start it and log in."""
         (self.folder / "config").mkdir(parents=True, exist_ok=True)
         (self.folder / "config" / "airflow_local_settings.py").write_text(LOCAL_SETTINGS)
+        (self.home / "lookalike.toml").write_text(HOUSE_SETTINGS.format(webhook=self.inbox.url))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "lookalike.cli", "--home", str(self.home), "airflow"]
         command += ["--port", "0", "--server-port", "0", "--user", USER]
@@ -202,6 +244,10 @@ class House:
         """Wait for the end of a run; its state."""
         return wait_for(f"{dag} {run} ends", lambda: self._end_of(dag, run), seconds)
 
+    def succeeds(self, dag: str, run: str) -> None:
+        """Wait for the end of a run, which must be a good one."""
+        assert self.finished(dag, run) == "success", self.explain(dag, run)
+
     def _end_of(self, dag: str, run: str) -> str | None:
         assert self.process.poll() is None, self.log.read_text()[-4000:]
         state = self.get(f"/dags/{dag}/dagRuns/{run}")["state"]
@@ -231,10 +277,45 @@ class House:
         logs = [f"--- {task}\n{self.task_log(dag, run, task)[-3000:]}" for task in states if states[task] == "failed"]
         return "\n".join([f"{dag} {run}: {states}", *logs])
 
+    def question(self, dag: str, run: str) -> dict | None:
+        """What a person is asked in this run, once it is."""
+        assert self.get(f"/dags/{dag}/dagRuns/{run}")["state"] != "failed", self.explain(dag, run)
+        found = self.get(f"/dags/{dag}/dagRuns/{run}/hitlDetails")["hitl_details"]
+        return found[0] if found else None
+
     def answer(self, dag: str, run: str, task: str, option: str) -> dict:
         """A person's answer under *Required actions*."""
         path = f"{self.url}/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
         return self._checked(self._http.patch(path, json={"chosen_options": [option], "params_input": {}}))
+
+    def delete_run(self, dag: str, run: str) -> None:
+        answer = self._http.delete(f"{self.url}/api/v2/dags/{dag}/dagRuns/{run}")
+        assert answer.is_success, answer.text
+
+    def deadlines(self, dag: str, run: str) -> list[dict]:
+        """Deadlines of a run that Airflow still keeps, as its page shows them."""
+        return self._checked(self._http.get(f"{self.url}/ui/dags/{dag}/dagRuns/{run}/deadlines"))["deadlines"]
+
+    def let_deadline_pass(self, dag: str, run: str) -> str:
+        """Nobody waits for hours: the run's deadline becomes a moment ago. End state of its callback."""
+        [deadline] = self.deadlines(dag, run)
+        key, past = deadline["id"].replace("-", ""), f"{datetime.now(UTC) - timedelta(seconds=1):%Y-%m-%d %H:%M:%S.%f}"
+        with closing(sqlite3.connect(self.folder / "airflow.db", timeout=60)) as database, database:
+            changed = database.execute("UPDATE deadline SET deadline_time = ? WHERE id = ?", (past, key)).rowcount
+        assert changed == 1
+        asked = "SELECT callback.state FROM callback JOIN deadline ON callback.id = callback_id WHERE deadline.id = ?"
+
+        def ended() -> str | None:
+            with closing(sqlite3.connect(self.folder / "airflow.db", timeout=60)) as database:
+                [state] = database.execute(asked, (key,)).fetchone()
+            return state if state in ENDED else None
+
+        return wait_for("the deadline's callback ends", ended, 120)
+
+    def callback_log(self, dag: str, run: str) -> str:
+        """What the callbacks of a run's deadlines logged."""
+        logs = self.folder / "logs" / "executor_callbacks" / dag / run
+        return "\n".join(path.read_text() for path in sorted(logs.glob("*")))
 
     def cancel_backfill(self, number: int) -> int:
         self._checked(self._http.put(f"{self.url}/api/v2/backfills/{number}/cancel"))
@@ -249,10 +330,21 @@ class House:
 
     # -- the searchers -------------------------------------------------------------------------------------------
 
-    def served(self) -> str | None:
-        """The release that the server answers from."""
+    def serving(self) -> dict | None:
+        """The release that the server answers from, in its own words."""
         answer = httpx.get(f"{self.server}/v1/release", timeout=30)
-        return answer.json()["release"] if answer.status_code == 200 else None
+        return answer.json() if answer.status_code == 200 else None
+
+    def served(self) -> str | None:
+        """Its version."""
+        serving = self.serving()
+        return serving["release"] if serving else None
+
+    def wait_served(self, version: str, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while self.served() != version and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert self.served() == version
 
     def hits(self, item: str, k: int = 10) -> list[tuple[str, float]]:
         """What a search with the item's own picture finds."""
@@ -276,6 +368,14 @@ class House:
         """Entries of the ledger, oldest first."""
         return sorted(self.releases()["ledger"], key=lambda entry: entry["at"])
 
+    def moves(self) -> list[tuple[str, str]]:
+        """What the ledger says of the pointer, oldest first."""
+        return [
+            (entry["action"], entry["version"])
+            for entry in self.ledger()
+            if entry["action"] in ("promoted", "rolled_back", "moved")
+        ]
+
     def aliases(self) -> dict[str, str]:
         """Version by alias."""
         return {
@@ -286,7 +386,7 @@ class House:
         }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def house_home(demo_home, tmp_path_factory) -> Path:
     """An empty home but for the demo's pictures and its JARs, which need not be fetched again."""
     home = tmp_path_factory.mktemp("house") / "home"
@@ -297,16 +397,26 @@ def house_home(demo_home, tmp_path_factory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nights(demo_home, house_home) -> Nights:
     return Nights(next((demo_home.home / "snapshots").glob("icons-*")), house_home)
 
 
-@pytest.fixture(scope="module")
-def house(house_home, nights):
-    """Airflow and the server over a catalogue whose nights are there and whose tables are not yet."""
+@pytest.fixture(scope="session")
+def inbox():
+    inbox = Inbox()
+    yield inbox
+    inbox.close()
+
+
+@pytest.fixture(scope="session")
+def house(house_home, nights, inbox):
+    """Airflow and the server over a catalogue whose nights are there and whose tables are not yet.
+
+    One house for all files of this folder, which go on from one another in the order of their names; the last ends it.
+    """
     nights.write("2026-11-09", nights.of(1))  # a home with a catalogue of its own does not get the demo's
-    house = House(house_home)
+    house = House(house_home, inbox)
     try:
         house.start()
         yield house
@@ -317,6 +427,20 @@ def house(house_home, nights):
         house.process.kill()
 
 
+@pytest.fixture(scope="session")
+def open_house(house, nights) -> House:
+    """The house with a release that answers: of the tests before, or, where they did not run, of a first night."""
+    if house.served() is None:
+        house.pause(NIGHTLY, False)
+        too_early = house.next_run(NIGHTLY, set())
+        assert house.finished(NIGHTLY, too_early) == "failed"
+        nights.write(FIRST, nights.of(50))
+        house.succeeds(NIGHTLY, house.trigger(NIGHTLY, night=FIRST))
+        house.succeeds(RELEASE, house.next_run(RELEASE, set()))
+        house.wait_served("1")
+    return house
+
+
 class Camera:
     """Airflow's pages in headless Chromium, as the logged-in person sees them."""
 
@@ -324,8 +448,11 @@ class Camera:
         self._browser, self._house, self.folder = browser, house, folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self, name: str, path: str, *texts: str, view: str = "grid", panel: int = 60, size=(1600, 760)) -> Path:
-        """A picture of the page once it shows each of `texts`. `view`: grid or graph; `panel`: its share in percent."""
+    def take(
+        self, name: str, path: str, *texts: str, view: str = "grid", panel: int = 60, size=(1600, 760), look=None
+    ) -> Path:
+        """A picture of the page once it shows each of `texts`. `view`: grid or graph; `panel`: its share in percent;
+        `look`: is given the page before the picture is taken."""
         context = self._browser.new_context(viewport={"width": size[0], "height": size[1]}, locale="en-GB")
         context.set_default_timeout(60_000)
         context.add_cookies([{"name": "_token", "value": self._house.token, "url": self._house.url}])
@@ -338,6 +465,8 @@ class Camera:
             for text in texts:
                 page.get_by_text(text).first.wait_for()
             page.wait_for_timeout(2_000)  # the graph moves into its place
+            if look is not None:
+                look(page)
             page.evaluate(HIDE_PATH, str(self._house.home))
             page.screenshot(path=self.folder / f"{name}.png")
         finally:

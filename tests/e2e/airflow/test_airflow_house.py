@@ -1,9 +1,7 @@
-"""Airflow runs the house: from a night to a served release, a bad night, a backfill, a refusal, kills, the end.
+"""Airflow runs the house: from a night to a served release, a bad night, a backfill, a refusal, kills.
 
 The tests follow one another on one home, as nights do; each begins where the one before it ended.
 """
-
-import time
 
 import httpx
 import pytest
@@ -18,29 +16,9 @@ LOCKED_TRIES = 4
 RANGE = ("2026-11-12", "2026-11-13", "2026-11-14")
 
 
-def expect_success(house, dag: str, run: str) -> None:
-    assert house.finished(dag, run) == "success", house.explain(dag, run)
-
-
 def rows_of(house, contract) -> list[str]:
     """Every row and every column, in an order of its own."""
     return sorted(repr(row) for row in DeltaTables(house.settings.tables_root).read(contract).to_pylist())
-
-
-def moves(house) -> list[tuple[str, str]]:
-    """What the ledger says of the pointer, oldest first."""
-    return [
-        (entry["action"], entry["version"])
-        for entry in house.ledger()
-        if entry["action"] in ("promoted", "rolled_back", "moved")
-    ]
-
-
-def wait_served(house, version: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while house.served() != version and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert house.served() == version
 
 
 def test_every_task_finds_its_pool_and_every_dag_its_runbook(house):
@@ -72,12 +50,12 @@ def test_a_night_goes_live_on_the_running_server_by_itself(house, nights):
     assert "`lookalike ingest` makes the tables" in house.task_log(NIGHTLY, too_early, "check_silver")
     nights.write(FIRST, nights.of(50))
     run = house.trigger(NIGHTLY, night=FIRST)
-    expect_success(house, NIGHTLY, run)
+    house.succeeds(NIGHTLY, run)
     release = house.next_run(RELEASE, set())
-    expect_success(house, RELEASE, release)
+    house.succeeds(RELEASE, release)
     assert release.startswith("asset_triggered")
-    wait_served(house, "1")
-    assert moves(house) == [("promoted", "1")]
+    house.wait_served("1")
+    assert house.moves() == [("promoted", "1")]
     item = sorted(nights.of(50))[0]
     assert house.hits(item)[0][0] == item
     assert len({found for found, _ in house.hits(item, k=100)}) == 100
@@ -153,14 +131,21 @@ def test_a_refused_release_stays_candidate_and_the_ledger_says_who_refused(house
     known = set(house.runs(RELEASE))
     house.pause(RELEASE, False)
     run = house.trigger(RELEASE, ask=True)
-    house.wait_for("the question is asked", lambda: question(house, run), 600)
-    body = question(house, run)["body"]
+    house.wait_for("the question is asked", lambda: house.question(RELEASE, run), 600)
+    body = house.question(RELEASE, run)["body"]
     assert "Release **2**" in body
     assert "|" in body  # the figures, as a table
     asked = f"/dags/{RELEASE}/runs/{run}/tasks/ask/required_actions"
-    camera.take("airflow-approval", asked, "has passed its gate", "Refuse", panel=30, size=(1600, 1100))
+    size = (1600, 1200)
+    camera.take("airflow-approval", asked, "has passed its gate", "Refuse", panel=24, size=size, look=sees_the_sheet)
+    address = house.get(f"/dags/{RELEASE}/dagRuns/{run}/taskInstances/compare/links")["extra_links"]["Contact sheet"]
+    assert f"]({address})" in body
+    sheet = house.settings.reports_root / address.removeprefix("lookalike/")
+    shown = httpx.get(f"{house.url}/{address}", cookies={"_token": house.token})
+    assert (shown.headers["content-type"], shown.content) == ("image/png", sheet.read_bytes())
+    assert httpx.get(f"{house.url}/{address}").status_code == 401
     house.answer(RELEASE, run, "ask", "Refuse")
-    expect_success(house, RELEASE, run)
+    house.succeeds(RELEASE, run)
     states = house.states(RELEASE, run)
     assert states["refuse"] == "success"
     assert states["approve"] == states["promote"] == states["verify"] == "skipped"
@@ -168,19 +153,23 @@ def test_a_refused_release_stays_candidate_and_the_ledger_says_who_refused(house
     assert house.served() == "1"
     refused = [entry for entry in house.ledger() if entry["action"] == "refused"]
     assert [(entry["version"], entry["actor"]) for entry in refused] == [("2", house.user)]
-    assert moves(house) == [("promoted", "1")]
+    assert house.moves() == [("promoted", "1")]
     assert set(house.runs(RELEASE)) == known | {run}
     promoted = house.lookalike("promote", "2")
     assert promoted.returncode == 2
     assert house.user in promoted.stderr
 
 
-def question(house, run: str) -> dict | None:
-    if house.states(RELEASE, run).get("ask") not in ("awaiting_input", "deferred", "running"):
-        assert house.get(f"/dags/{RELEASE}/dagRuns/{run}")["state"] != "failed", house.explain(RELEASE, run)
-        return None
-    found = house.get(f"/dags/{RELEASE}/dagRuns/{run}/hitlDetails")["hitl_details"]
-    return found[0] if found else None
+SHEET = "img[src^='lookalike/compare/']"
+
+
+def sees_the_sheet(page) -> None:
+    """The contact sheet stands in the question, loaded, and large enough to make out what is on it."""
+    page.wait_for_function(f"""() => (document.querySelector("{SHEET}") ?? {{}}).naturalWidth > 200""")
+    drawn = page.locator(SHEET).bounding_box()
+    own = page.locator(SHEET).evaluate("picture => picture.naturalWidth")
+    assert drawn["width"] > 0.9 * own, (drawn, own)
+    assert drawn["y"] < page.viewport_size["height"] / 2  # seen without scrolling
 
 
 def test_kills_of_embed_merge_and_scheduler_cost_nothing_but_time(house, nights):
@@ -188,17 +177,17 @@ def test_kills_of_embed_merge_and_scheduler_cost_nothing_but_time(house, nights)
     known = set(house.runs(RELEASE))
     run = house.trigger(NIGHTLY, night=KILLED)
     house.kill_verb("embed")
-    expect_success(house, NIGHTLY, run)
+    house.succeeds(NIGHTLY, run)
     assert house.tasks(NIGHTLY, run)["embed"]["try_number"] == 2
     release = house.next_run(RELEASE, known)
     house.wait_for("a shard is encoded", lambda: encoding(house, release), 300)
     house.kill_scheduler()
     house.kill_verb("index", "merge")
-    expect_success(house, RELEASE, release)
+    house.succeeds(RELEASE, release)
     assert "scheduler had ended and was started again" in house.log.read_text()
     assert house.tasks(RELEASE, release)["merge"]["try_number"] >= 2
-    wait_served(house, "3")
-    assert moves(house) == [("promoted", "1"), ("promoted", "3")]
+    house.wait_served("3")
+    assert house.moves() == [("promoted", "1"), ("promoted", "3")]
     assert house.aliases()["live"] == "3"
     assert {entry["version"] for entry in house.ledger()} == {"1", "2", "3"}
     registered = [entry["version"] for entry in house.ledger() if entry["action"] == "registered"]
@@ -224,17 +213,3 @@ def test_grid_and_graph_show_the_nights(house, camera):
     )
     names = {step.name for step in camera.folder.glob("airflow-*.png")}
     assert {"airflow-grid.png", "airflow-graph.png"} <= names
-
-
-def test_ctrl_c_ends_all_of_it_and_a_second_start_goes_on(house):
-    runs = house.runs(RELEASE)
-    assert house.stop() == 0
-    assert house.processes() == {}
-    for url in (house.url, house.server):
-        with pytest.raises(httpx.TransportError):
-            httpx.get(url)
-    house.start()
-    assert house.runs(RELEASE) == runs
-    wait_served(house, "3")
-    health = house.get("/monitor/health")
-    assert {part["status"] for part in health.values()} == {"healthy"}

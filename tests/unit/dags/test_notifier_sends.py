@@ -54,6 +54,10 @@ def failure():
     return {"ti": ti, "exception": ValueError("row_loss 0.2")}
 
 
+def missed(state):
+    return {"dag_run": {"dag_id": "d", "dag_run_id": "r", "state": state}, "deadline": {}}
+
+
 def use(monkeypatch, url):
     monkeypatch.setenv("LOOKALIKE_NOTIFY__KIND", "webhook")
     monkeypatch.setenv("LOOKALIKE_NOTIFY__URL", url)
@@ -79,7 +83,7 @@ def test_a_missed_deadline_is_told(monkeypatch, webhook):
 
     url, got = webhook
     use(monkeypatch, url)
-    deadline_missed(context={"dag_run": {"dag_id": "d", "dag_run_id": "r"}, "deadline": {}}, within="8 h")
+    deadline_missed(context=missed("running"), within="8 h")
     [(_, message)] = got
     assert (message["what"], message["dag"], message["run"], message["task"]) == (
         "d has not ended within 8 h",
@@ -87,6 +91,16 @@ def test_a_missed_deadline_is_told(monkeypatch, webhook):
         "r",
         None,
     )
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_run_that_has_ended_is_not_late(monkeypatch, webhook, state):
+    from house.notifier import deadline_missed
+
+    url, got = webhook
+    use(monkeypatch, url)
+    deadline_missed(context=missed(state), within="8 h")
+    assert got == []
 
 
 def test_by_default_it_is_a_log_line(webhook, said):
