@@ -44,7 +44,7 @@ TARGETS = ("enrich", "archive", "supervisor", "server", "writer")
 SECONDS_PER_KILL = 12.0
 SHARE_UNDER_FIRE = 0.95
 HOLD = ".hold"
-"""While this file stands beside the writer's progress, the last changes wait: a writer that is done cannot be killed."""
+"""While this file stands beside the progress, the last changes wait: a writer that is done cannot be killed."""
 DRAIN_SECONDS = 300.0
 
 
