@@ -5,6 +5,7 @@ columns are cut into batches anew, and slots that faiss only fills up with are c
 """
 
 import hashlib
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import ipc
 
+from index_builder.codes_file import join_codes
 from index_builder.facts import StepFacts, build_facts, joined_coverage, read_facts
 from index_builder.gather import explain_nothing
-from index_builder.parts import inverted_lists, one_thread, refinement
+from index_builder.parts import coarse, one_thread, refinement
 from index_builder.pin import Pin
-from index_builder.reader import INDEX_NAME, ITEMS_NAME, open_index
-from index_builder.shard import CODES_NAME, ROWS_NAME, ShardRows, blocks, shard_folder
+from index_builder.reader import INDEX_NAME, ITEMS_NAME, REFINE_NAME, open_index
+from index_builder.shard import CODES_NAME, REFINE_CODES, ROWS_NAME, ShardRows, blocks, read_truth, shard_folder
 from index_builder.train import EMPTY_NAME, TRAINED, empty_index, read_quantiser
-from index_builder.tune import measure_points
+from index_builder.tune import Truth, draw_questions, find_truth, joined, measure_points
 from lookalike.contracts.errors import MissingPrerequisite
 from lookalike.contracts.manifest import MANIFEST_NAME, FileRecord, Manifest
 from lookalike.contracts.progress import Progress
@@ -32,6 +34,7 @@ FAISS: Any = faiss
 """Its type stubs do not know all of its classes."""
 ITEMS_PER_BATCH = 65_536
 NAMED_SHARDS = 10
+FILES = (INDEX_NAME, REFINE_NAME, ITEMS_NAME)
 
 
 def missing_shards(work: Path, pin: Pin) -> list[int]:
@@ -54,11 +57,12 @@ def merge(work: Path, folder: Path, pin: Pin, tables: DeltaTables, progress: Pro
         )
     folders = [shard_folder(work, shard.number) for shard in pin.shards]
     facts = [read_facts(each) for each in folders]
-    vectors = ShardRows.open(folders, pin.space.dim)
+    items = sum(each.indexed for each in facts)
     coverage = joined_coverage(facts)
-    if len(vectors) == 0:
+    if items == 0:
         explain_nothing(tables, pin.table_versions, pin.space, sum(each.silver_items for each in facts))
-    imbalance = _write_index(folder / INDEX_NAME, work, pin, folders, vectors, progress)
+    write = _write_lists if pin.recipe.nlist is not None else _write_whole
+    truth, imbalance = write(folder, work, pin, folders, progress)
     _write_items(folder / ITEMS_NAME, folders)
     quantiser = read_quantiser(work).model_dump(mode="json") | {"imbalance_of_all": imbalance}
     manifest = Manifest(
@@ -66,15 +70,15 @@ def merge(work: Path, folder: Path, pin: Pin, tables: DeltaTables, progress: Pro
         space=pin.space,
         recipe=pin.recipe,
         chosen_because=pin.chosen_because,
-        items=len(vectors),
+        items=items,
         table_versions=pin.table_versions,
         log_offsets=pin.log_offsets,
-        files={name: record(folder / name) for name in (INDEX_NAME, ITEMS_NAME)},
+        files={name: record(folder / name) for name in FILES if (folder / name).exists()},
         build={"id": pin.build_id, "shards": len(folders), "coverage": coverage, "quantiser": quantiser},
     )
     _write_manifest(folder, manifest)  # the operating points are those of the files as a server opens them
     with progress.step("measure operating points") as step:
-        points = measure_points(open_index(folder, verify=False), vectors)
+        points = measure_points(open_index(folder, verify=False), truth)
         step.advance(len(points))
     steps = [read_facts(work / TRAINED), *facts, StepFacts.since(started)]
     manifest = manifest.model_copy(update={"operating_points": points, "build": manifest.build | build_facts(steps)})
@@ -89,45 +93,52 @@ def record(path: Path) -> FileRecord:
     return FileRecord(sha256=digest, bytes=path.stat().st_size)
 
 
-def _write_index(
-    path: Path, work: Path, pin: Pin, folders: list[Path], vectors: ShardRows, progress: Progress
-) -> float | None:
-    """The imbalance of the filled lists, or None for a recipe without."""
+def _write_whole(
+    folder: Path, work: Path, pin: Pin, folders: list[Path], progress: Progress
+) -> tuple[Truth, float | None]:
+    """An index that cannot be made in parts, from the vectors of all shards."""
+    vectors = ShardRows.open(folders, pin.space.dim)
     with progress.step(f"build index ({pin.recipe.name})", len(vectors)) as step:
-        if pin.recipe.nlist is None:
-            index = empty_index(pin.recipe, pin.space.dim)
-            with one_thread():
-                for block in blocks(vectors):
-                    index.add(block)
-                    step.advance(len(block))
-            faiss.write_index(index, str(path))
-            return None
-        index = faiss.read_index(str(work / TRAINED / EMPTY_NAME))
-        for folder in folders:
-            part = faiss.read_index(str(folder / CODES_NAME))
-            rows = part.ntotal
-            _append(index, part)
-            step.advance(rows)
-        lists = faiss.downcast_InvertedLists(_lists_of(index).invlists)
+        index = empty_index(pin.recipe, pin.space.dim)
+        with one_thread():
+            for block in blocks(vectors):
+                index.add(block)
+                step.advance(len(block))
+        faiss.write_index(index, str(folder / INDEX_NAME))
+    return find_truth(vectors, draw_questions(vectors)), None
+
+
+def _write_lists(
+    folder: Path, work: Path, pin: Pin, folders: list[Path], progress: Progress
+) -> tuple[Truth, float | None]:
+    """Lists joined from those of all shards, with their imbalance; finer codes go into a file of their own."""
+    whole = faiss.read_index(str(work / TRAINED / EMPTY_NAME))
+    index, starts, sizes = coarse(whole), [], []
+    with progress.step(f"build index ({pin.recipe.name})", len(folders)) as step:
+        for each in folders:
+            part = faiss.read_index(str(each / CODES_NAME))
+            starts.append(int(index.ntotal))
+            sizes.append(int(part.ntotal))
+            index.merge_from(part, index.ntotal)
+            step.advance()
+        lists = faiss.downcast_InvertedLists(index.invlists)
         _clear_unused_slots(lists)
-        faiss.write_index(index, str(path))
-        return round(float(lists.imbalance_factor()), 4)
-
-
-def _lists_of(index: Any) -> Any:
-    inner = inverted_lists(index)
-    assert inner is not None, "a recipe with a number of lists has lists"
-    return inner
-
-
-def _append(index: Any, part: Any) -> None:
-    """Move the rows of `part` behind those of `index`; both have the same quantiser."""
-    inner, more = _lists_of(index), _lists_of(part)
-    inner.merge_from(more, inner.ntotal)
-    refine = refinement(index)
+        faiss.write_index(index, str(folder / INDEX_NAME))
+        imbalance = round(float(lists.imbalance_factor()), 4)
+    refine = refinement(whole)
     if refine is not None:
-        refine.merge_from(refinement(part))
-    index.ntotal = inner.ntotal
+        parts = [(each / REFINE_CODES, size) for each, size in zip(folders, sizes, strict=True)]
+        join_codes(work / REFINE_NAME, refine, parts)
+        _link(work / REFINE_NAME, folder / REFINE_NAME)
+    return joined([read_truth(each) for each in folders], starts), imbalance
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same bytes under another name: they stay in the build's folder until the artifact is whole."""
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
 
 
 def _clear_unused_slots(lists: Any) -> None:

@@ -10,11 +10,15 @@ import numpy as np
 from lookalike.contracts.encoder import Vectors
 
 
+def coarse(index: Any) -> Any:
+    """The part of an index that is searched first: the index itself, or what a refining one asks for candidates."""
+    index = faiss.downcast_index(index)
+    return faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else index
+
+
 def inverted_lists(index: Any) -> Any | None:
     """The IVF index inside `index`, or None where there is none."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexRefine):
-        index = faiss.downcast_index(index.base_index)
+    index = coarse(index)
     return index if isinstance(index, faiss.IndexIVF) else None
 
 

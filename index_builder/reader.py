@@ -1,4 +1,7 @@
-"""Reader: a sealed artifact opened read-only and mapped from disk, every file checked against the manifest first.
+"""Reader: a sealed artifact opened read-only, every file checked against the manifest first.
+
+What a search starts with (lists of 1-bit codes, a graph, or plain vectors) is in memory or mapped; finer codes, where
+there are some, stay on disk and are read for the candidates only.
 
 A search is planned per call. Where few rows pass the filter, they are compared exactly: a graph or a list probe would
 find too few of them. Where many pass, the index searches deeper in proportion, and what it still misses is compared
@@ -19,7 +22,8 @@ from pyarrow import ipc
 from pydantic import ValidationError
 
 from index_builder.coded_block import CodedBlock
-from index_builder.parts import finest, list_centres
+from index_builder.finest_codes import FinestCodes
+from index_builder.parts import coarse, finest, list_centres, refinement
 from index_builder.plan import Plan, plan_search
 from index_builder.search_parameters import parameters, selector
 from lookalike.contracts.encoder import Vectors
@@ -28,6 +32,7 @@ from lookalike.contracts.manifest import MANIFEST_NAME, Manifest
 from lookalike.contracts.sealed_index import Rows
 
 INDEX_NAME = "index.faiss"
+REFINE_NAME = "refine.faiss"
 ITEMS_NAME = "items.arrow"
 SCAN_SHARE = 28
 """Gathering one row costs about as much as skipping this many in a scan with a bitmap (measured: 0.2 µs, 7 ns)."""
@@ -36,14 +41,14 @@ SCAN_SHARE = 28
 class FaissIndex:
     """The SealedIndex port over one artifact directory. Thread-safe: nothing changes after opening."""
 
-    def __init__(self, manifest: Manifest, index: Any, columns: pa.Table) -> None:
+    def __init__(self, manifest: Manifest, index: Any, columns: pa.Table, refine: FinestCodes | None = None) -> None:
+        """`refine`: finer codes that `index` does not hold itself."""
         # `index` owns the memory: a downcast of it alone would be left dangling.
         self._manifest, self._index, self._columns = manifest, index, columns
         self._ids = columns["item_id"]
-        self._finest = finest(index)
-        size = self._finest.code_size
-        self._codes = faiss.rev_swig_ptr(self._finest.codes.data(), manifest.items * size).reshape(-1, size)
-        self._codes.flags.writeable = False
+        self._coarse = coarse(index)
+        self._refines = refine is not None or refinement(index) is not None
+        self._finest = refine or FinestCodes(finest(index), manifest.items)
 
     @property
     def manifest(self) -> Manifest:
@@ -91,8 +96,7 @@ class FaissIndex:
             return np.empty((0, self._manifest.space.dim), np.float32)
         if rows.min() < 0 or rows.max() >= self._manifest.items:
             raise IndexError(f"rows must be within 0..{self._manifest.items - 1}; got {rows.min()}..{rows.max()}")
-        # Gathered and decoded in one call: `reconstruct_batch` sets up a decoder per row, six times as slow.
-        return np.asarray(self._finest.sa_decode(self._codes[rows]))
+        return self._finest.decode(rows)
 
     def rows_of(self, item_ids: Sequence[str]) -> Rows:
         """Row of each item id, -1 where absent: bisection in the mapped, sorted id column, no table in memory."""
@@ -122,8 +126,9 @@ class FaissIndex:
     def _by_index(
         self, plan: Plan, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None
     ) -> tuple[Vectors, Rows]:
-        found = self._index.search(queries, k, params=parameters(self._index, plan.search, selector(allowed)))
-        return _sorted(*found)
+        wanted = k * plan.search["k_factor"] if self._refines else k
+        found = self._coarse.search(queries, wanted, params=parameters(self._coarse, plan.search, selector(allowed)))
+        return self._finest.best_of(queries, found[1], k) if self._refines else _sorted(*found)
 
     def _exact(
         self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None, matching: int
@@ -131,8 +136,8 @@ class FaissIndex:
         """Compare every allowed row, as the finest codes hold it: a scan, or row by row when they are few."""
         wanted = min(k, matching)
         if allowed is None or matching * SCAN_SHARE > self._manifest.items:
-            params = parameters(self._finest, {}, selector(allowed))
-            scores, rows = _sorted(*self._finest.search(queries, wanted, params=params))
+            params = parameters(self._finest.index, {}, selector(allowed))
+            scores, rows = _sorted(*self._finest.index.search(queries, wanted, params=params))
         else:
             survivors = np.flatnonzero(allowed)
             dots = queries @ self.vectors(survivors).T
@@ -154,16 +159,27 @@ def open_index(directory: Path, verify: bool = True) -> FaissIndex:
             raise CorruptArtifact(f"{directory / MANIFEST_NAME} does not list {name}; build the index again")
     try:
         index = faiss.read_index(str(directory / INDEX_NAME), faiss.IO_FLAG_MMAP_IFC)
+        refine = _open_refine(directory, manifest)
         columns = ipc.open_file(pa.memory_map(str(directory / ITEMS_NAME), "r")).read_all()
     except (RuntimeError, pa.ArrowException) as error:
         raise CorruptArtifact(f"{directory}: a file cannot be read: {error}. Build the index again.") from error
     seen = {"vectors": index.ntotal, "item rows": columns.num_rows}
+    if refine is not None:
+        seen["refine codes"] = refine.index.ntotal
     if set(seen.values()) != {manifest.items} or index.d != manifest.space.dim:
         raise CorruptArtifact(
             f"{directory}: the manifest says {manifest.items:,} items of {manifest.space.dim} dimensions, the files "
             f"hold {seen} of {index.d}. Build the index again."
         )
-    return FaissIndex(manifest, index, columns)
+    return FaissIndex(manifest, index, columns, refine)
+
+
+def _open_refine(directory: Path, manifest: Manifest) -> FinestCodes | None:
+    """The finer codes where they have a file of their own."""
+    if REFINE_NAME not in manifest.files:
+        return None
+    path = directory / REFINE_NAME
+    return FinestCodes(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), manifest.items, path)
 
 
 def check_file(directory: Path, name: str, sha256: str | None, size: int) -> None:

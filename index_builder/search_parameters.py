@@ -1,6 +1,6 @@
 """Search parameters of one call, made for the kind of index at hand; nothing is set on the shared index itself.
 
-Every kind in the recipes honours a bitmap of allowed rows (tested); a refining index passes it to its base.
+Every kind in the recipes honours a bitmap of allowed rows (tested).
 """
 
 from typing import Any
@@ -25,9 +25,6 @@ def parameters(index: Any, search: dict[str, int], chosen: Any | None) -> Any:
     """faiss search parameters for `index` from the plain numbers of a recipe or plan, with the selector."""
     index = faiss.downcast_index(index)
     selected = {} if chosen is None else {"sel": chosen}
-    if isinstance(index, faiss.IndexRefine):
-        base = parameters(index.base_index, search, chosen)
-        return FAISS.IndexRefineSearchParameters(k_factor=search["k_factor"], base_index_params=base)
     if isinstance(index, faiss.IndexIVF):
         coarse = FAISS.SearchParametersHNSW(efSearch=max(COARSE_LEAST, COARSE_DEPTH * search["nprobe"]))
         return FAISS.SearchParametersIVF(nprobe=search["nprobe"], quantizer_params=coarse, **selected)

@@ -1,7 +1,8 @@
-"""Encode one shard: its item columns, its vectors and, where the recipe has lists, its codes.
+"""Encode one shard: its item columns, its codes, and which of its rows are nearest to the questions.
 
-Shards know nothing of each other, so any number of processes may encode them at once, in any order. A recipe without
-lists (a scan, a graph) cannot be made in parts: its shards hold what they gathered, and the merge builds from that.
+Shards know nothing of each other, so any number of processes may encode them at once, in any order. Vectors are not
+kept: a hundred million of them would be 205 GB. A recipe without lists (a scan, a graph) cannot be made in parts: its
+shards hold the vectors that they gathered, and the merge builds from those.
 """
 
 import time
@@ -17,8 +18,10 @@ from pyarrow import ipc
 
 from index_builder.facts import StepFacts, read_facts, write_facts
 from index_builder.gather import gather, within
+from index_builder.parts import coarse, refinement
 from index_builder.pin import Pin
-from index_builder.train import EMPTY_NAME, TRAINED
+from index_builder.train import EMPTY_NAME, QUESTIONS_NAME, TRAINED
+from index_builder.tune import Truth, find_truth
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import MissingPrerequisite
 from lookalike.contracts.progress import Progress
@@ -29,6 +32,8 @@ SHARDS = "shards"
 ROWS_NAME = "items.arrow"
 VECTORS_NAME = "vectors.f32"
 CODES_NAME = "codes.faiss"
+REFINE_CODES = "refine.codes"
+TRUTH_NAME = "truth.npz"
 ADD_ROWS = 8_192
 
 
@@ -54,20 +59,39 @@ def encode(work: Path, pin: Pin, number: int, tables: DeltaTables, progress: Pro
         with pa.OSFile(str(folder / ROWS_NAME), "wb") as sink, ipc.new_file(sink, rows.items.schema) as writer:
             writer.write_table(rows.items)
         if pin.recipe.nlist is not None:
-            index = faiss.read_index(str(work / TRAINED / EMPTY_NAME))
-            with progress.step(f"encode shard {number}", len(rows.vectors)) as step:
-                for block in blocks(rows.vectors):
-                    index.add(block)
-                    step.advance(len(block))
-            faiss.write_index(index, str(folder / CODES_NAME))
+            _write_codes(folder, work / TRAINED, rows.vectors, number, progress)
         items = len(rows.vectors)
         coverage = rows.coverage
-        del rows  # before the file is cut to the rows that were kept
-        with scratch.open("r+b") as file:
-            file.truncate(items * pin.space.dim * 4)
+        del rows  # before the file goes, or is cut to the rows that were kept
+        if pin.recipe.nlist is not None:
+            scratch.unlink()
+        else:
+            with scratch.open("r+b") as file:
+                file.truncate(items * pin.space.dim * 4)
         facts = StepFacts.since(started, coverage)
         write_facts(folder, facts)
     return facts
+
+
+def _write_codes(folder: Path, trained: Path, vectors: Vectors, number: int, progress: Progress) -> None:
+    """The codes that are searched first, the finer ones as plain bytes, and the truth about the questions."""
+    index = faiss.read_index(str(trained / EMPTY_NAME))
+    first, refine = coarse(index), refinement(index)
+    with progress.step(f"encode shard {number}", len(vectors)) as step, (folder / REFINE_CODES).open("wb") as finer:
+        for block in blocks(vectors):
+            first.add(block)
+            if refine is not None:
+                finer.write(refine.sa_encode(block).tobytes())
+            step.advance(len(block))
+    faiss.write_index(first, str(folder / CODES_NAME))
+    truth = find_truth(vectors, np.load(trained / QUESTIONS_NAME))
+    np.savez(folder / TRUTH_NAME, questions=truth.questions, scores=truth.scores, rows=truth.rows)
+
+
+def read_truth(folder: Path) -> Truth:
+    """Of a finished shard with lists."""
+    with np.load(folder / TRUTH_NAME) as kept:
+        return Truth(kept["questions"], kept["scores"], kept["rows"])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from index_builder.gather import VECTOR_COLUMNS, check_vectors, gather, of_space
 from index_builder.parts import inverted_lists, refinement
 from index_builder.pin import Pin, drawn
 from index_builder.quantiser import SEED, QuantiserFacts, centres_for, put_centres
+from index_builder.tune import draw_questions
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.manifest import IndexRecipe
@@ -30,6 +31,7 @@ TRAINED = "trained"
 EMPTY_NAME = "empty.faiss"
 QUANTISER_NAME = "quantiser.json"
 SAMPLE_NAME = "sample.f32"
+QUESTIONS_NAME = "questions.npy"
 FEWEST_PER_LIST = 39  # faiss's own guideline
 NO_LISTS = "the recipe has no quantiser; shards hold vectors, and the merge builds the index from them"
 
@@ -74,6 +76,7 @@ def _train_lists(folder: Path, pin: Pin, tables: DeltaTables, progress: Progress
         if refine is not None:  # a sample's range would clip the others
             refine.train(np.stack([low, high]))
         faiss.write_index(index, str(folder / EMPTY_NAME))
+        np.save(folder / QUESTIONS_NAME, draw_questions(sample))
         step.advance(len(sample))
     return facts
 

@@ -39,13 +39,14 @@ def exact_top_k(vectors: Rows, queries: Vectors, k: int) -> tuple[Vectors, NDArr
             block = np.asarray(vectors[start : start + BLOCK_ROWS], dtype=np.float32)
             found = queries[part] @ block.T
             numbers = np.broadcast_to(np.arange(start, start + len(block)), found.shape)
-            scores[part], rows[part] = _best(
+            scores[part], rows[part] = best(
                 np.concatenate([scores[part], found], axis=1), np.concatenate([rows[part], numbers], axis=1), k
             )
     return scores, rows
 
 
-def _best(scores: Vectors, rows: NDArray[np.int64], k: int) -> tuple[Vectors, NDArray[np.int64]]:
+def best(scores: Vectors, rows: NDArray[np.int64], k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    """Best k columns of each row; equal scores in the order of their columns."""
     # A stable sort of columns that come in the order of their rows keeps the lower row first among equals.
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import ipc
 
 from index_builder import merge as merging
+from index_builder import tune
 from index_builder.merge import merge, missing_shards
 from index_builder.pin import Pin, make_pin
 from index_builder.reader import open_index
@@ -70,22 +71,67 @@ def test_shards_in_any_number_and_order_give_the_bytes_of_one(strange, tmp_path,
         assert manifest.build["coverage"] == expected.build["coverage"]
 
 
-def test_joined_codes_are_those_of_one_plain_index(strange, tmp_path):
+def test_joined_codes_are_those_of_one_plain_index(kit, strange, tmp_path):
     """Independent of shards: the trained index, filled by faiss itself in one call."""
     pin = pinned(strange, 400, "ivf_rabitq")
     steps(strange, pin, tmp_path)
     sealed = open_index(tmp_path / "sealed")
     ids = sealed.columns["item_id"].to_pylist()
     assert ids == sorted(ids, key=str.encode) and len(ids) == ITEMS
-    known = {**dict(zip(strange.ids, strange.vectors, strict=True))}
-    shards = ShardRows.open([shard_folder(tmp_path, shard.number) for shard in pin.shards], 32)
-    for row, item_id in enumerate(ids):
-        if item_id in known:
-            np.testing.assert_array_equal(shards[row : row + 1][0], known[item_id])
+    vectors = dict(zip(strange.ids, strange.vectors, strict=True))
+    vectors |= dict(zip(STRANGE, kit.clustered(len(STRANGE), seed=77), strict=True))
     plain = faiss.read_index(str(tmp_path / "trained" / "empty.faiss"))
-    plain.add(shards[0:ITEMS])
-    faiss.write_index(plain, str(tmp_path / "plain"))
-    assert (tmp_path / "plain").read_bytes() == (tmp_path / "sealed" / "index.faiss").read_bytes()
+    plain.add(np.stack([vectors[item_id] for item_id in ids]))
+    for part, name in ((plain.base_index, "index.faiss"), (plain.refine_index, "refine.faiss")):
+        faiss.write_index(part, str(tmp_path / "plain"))
+        assert (tmp_path / "plain").read_bytes() == (tmp_path / "sealed" / name).read_bytes()
+    queries = kit.clustered(20, seed=2)
+    search = faiss.SearchParametersIVF(nprobe=8, quantizer_params=faiss.SearchParametersHNSW(efSearch=64))
+    _, expected = plain.search(
+        queries, 10, params=faiss.IndexRefineSearchParameters(k_factor=6, base_index_params=search)
+    )
+    np.testing.assert_array_equal(sealed.search_with({"nprobe": 8, "k_factor": 6}, queries, 10)[1], expected)
+
+
+def test_shards_keep_no_vectors_where_there_are_codes(strange, tmp_path):
+    pin = pinned(strange, 1_000, "ivf_rabitq")
+    train(tmp_path, pin, strange.tables, LogProgress())
+    encode(tmp_path, pin, 0, strange.tables, LogProgress())
+    assert {path.name for path in shard_folder(tmp_path, 0).iterdir()} == {
+        "items.arrow", "codes.faiss", "refine.codes", "truth.npz", "facts.json",
+    }  # fmt: skip
+
+
+def test_an_artifact_whose_index_holds_its_finer_codes_is_still_read(kit, strange, tmp_path):
+    """As they were made before finer codes had a file of their own."""
+    strange.build(tmp_path / "new", "ivf_rabitq")
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    parts = [faiss.read_index(str(tmp_path / "new" / name)) for name in ("index.faiss", "refine.faiss")]
+    whole = faiss.IndexRefine(*parts)
+    faiss.write_index(whole, str(tmp_path / "old" / "index.faiss"))
+    (tmp_path / "old" / "refine.faiss").unlink()
+    manifest = Manifest.read(tmp_path / "new")
+    files = {name: merging.record(tmp_path / "old" / name) for name in ("index.faiss", "items.arrow")}
+    (tmp_path / "old" / "manifest.json").write_text(manifest.model_copy(update={"files": files}).model_dump_json())
+    new, old = open_index(tmp_path / "new"), open_index(tmp_path / "old")
+    for mask in (None, np.arange(ITEMS) % 2 == 0):
+        for ours, theirs in zip(
+            new.search(kit.clustered(20, 2), 10, mask), old.search(kit.clustered(20, 2), 10, mask), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_truth_of_shards_joined_is_the_truth_of_all(kit, tmp_path):
+    vectors = kit.clustered(1_000, seed=5)
+    vectors[700:710] = vectors[3]
+    questions = tune.draw_questions(vectors)
+    cuts = [0, 40, 40, 999, 1_000]
+    parts = [tune.find_truth(vectors[first:last], questions) for first, last in pairwise(cuts)]
+    joined = tune.joined(parts, cuts[:-1])
+    dots = questions @ vectors.T
+    for scores, rows, dot in zip(joined.scores, joined.rows, dots, strict=True):
+        np.testing.assert_array_equal(rows, np.argsort(-dot, kind="stable")[: tune.KEPT])
+        np.testing.assert_allclose(scores, np.sort(dot)[::-1][: tune.KEPT], atol=1e-6)
 
 
 def test_columns_are_cut_into_even_batches_wherever_shards_end(strange, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from lookalike.contracts.errors import CorruptArtifact
 
 DIM, ITEMS, K = 32, 3_000, 10
 RECIPES = ("exact", "hnsw", "ivf_rabitq")
+FILES = {False: {"index.faiss", "items.arrow"}, True: {"index.faiss", "items.arrow", "refine.faiss"}}
 
 
 def brute(index, queries, k, allowed=None):
@@ -144,7 +145,7 @@ def test_files_are_mapped_and_may_be_read_only(built, recipe, tmp_path, queries)
     index = open_index(folder)
     index.search(queries, K, np.arange(ITEMS) % 2 == 0)
     maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
-    assert {line.rsplit("/", 1)[1] for line in maps} == {"index.faiss", "items.arrow"}
+    assert {line.rsplit("/", 1)[1] for line in maps} == FILES[recipe == "ivf_rabitq"]
     assert not any("w" in line.split()[1] and "s" in line.split()[1] for line in maps)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -155,7 +156,7 @@ def copy(built, tmp_path):
     return tmp_path / "copy"
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "items.arrow"])
+@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "refine.faiss"])
 def test_a_flipped_byte_is_found(copy, name):
     path = copy / name
     data = bytearray(path.read_bytes())
@@ -166,7 +167,7 @@ def test_a_flipped_byte_is_found(copy, name):
 
 
 @pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("name", ["index.faiss", "items.arrow"])
+@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "refine.faiss"])
 def test_a_missing_or_cut_file_is_found(copy, name, verify):
     data = (copy / name).read_bytes()
     (copy / name).write_bytes(data[:-1])
