@@ -7,18 +7,16 @@ always with that day, so that small steps do not add up unseen.
 
 from typing import Any
 
-import faiss
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from index_builder.clustering import find_centres, nearest_centres
 from index_builder.parts import one_thread
 from index_builder.pin import Figures, Pin
 from index_builder.reader import open_index
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import CorruptArtifact
 
-SEED = 1_234
-CLUSTER_ROUNDS = 12
 MEASURED_PER_LIST = 16
 LEAST_DISTANCE = 1e-6
 UNIT_TOLERANCE = 1e-3
@@ -61,9 +59,7 @@ def figures(centres: Vectors, sample: Vectors) -> Figures:
     """Distance and balance of a sample, spread evenly over its rows; each row goes to its nearest centre."""
     wanted = min(len(sample), MEASURED_PER_LIST * len(centres))
     chosen = sample[np.linspace(0, len(sample) - 1, wanted).astype(np.int64)]
-    flat = faiss.IndexFlatIP(centres.shape[1])
-    flat.add(centres)
-    nearest = flat.search(chosen, 1)[1][:, 0]
+    nearest = nearest_centres(centres, chosen)
     distances = np.linalg.norm(chosen - centres[nearest], axis=1)
     filled = np.bincount(nearest, minlength=len(centres)).astype(np.float64)
     return Figures(
@@ -74,11 +70,7 @@ def figures(centres: Vectors, sample: Vectors) -> Figures:
 
 
 def _trained(sample: Vectors, nlist: int, because: str) -> tuple[Vectors, QuantiserFacts]:
-    clustering = faiss.Clustering(sample.shape[1], nlist)
-    clustering.niter, clustering.seed, clustering.spherical = CLUSTER_ROUNDS, SEED, True
-    clustering.max_points_per_centroid = max(256, len(sample) // nlist + 1)
-    clustering.train(sample, faiss.IndexFlatIP(sample.shape[1]))
-    centres: Vectors = faiss.vector_to_array(clustering.centroids).reshape(nlist, sample.shape[1])
+    centres = find_centres(sample, nlist)
     measured = figures(centres, sample)
     return centres, QuantiserFacts(how="trained", because=because, now=measured, at_training=measured)
 

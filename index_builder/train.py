@@ -13,11 +13,12 @@ from typing import Any
 import faiss
 import numpy as np
 
+from index_builder.clustering import SEED
 from index_builder.facts import StepFacts, write_facts
 from index_builder.gather import VECTOR_COLUMNS, check_vectors, gather, of_space
 from index_builder.parts import inverted_lists, refinement
 from index_builder.pin import Pin, drawn
-from index_builder.quantiser import SEED, QuantiserFacts, centres_for, put_centres
+from index_builder.quantiser import QuantiserFacts, centres_for, put_centres
 from index_builder.tune import draw_questions
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError

@@ -1,0 +1,104 @@
+"""List centres by spherical k-means: at once where there are few, in two levels where there are many.
+
+A round of k-means compares every vector with every centre: hours for 65,536 lists on two cores. Groups first, and then
+each group's share of the lists within it, is some two hundred times less; what the borders between groups lose, a few
+rounds over all centres win back, in which a graph finds the nearest one (as IVF with an HNSW quantiser does itself).
+"""
+
+import math
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.parts import one_thread
+from lookalike.contracts.encoder import Vectors
+
+SEED = 1_234
+ROUNDS = 12
+MANY_LISTS = 8_192
+GROUP_SAMPLE = 256
+"""Vectors per group that the groups are found with."""
+GRAPH_ROUNDS = 3
+GRAPH_LINKS, GRAPH_DEPTH = 32, 48
+BLOCK_ROWS = 65_536
+
+
+def find_centres(sample: Vectors, nlist: int) -> Vectors:
+    """Unit centres, shape (nlist, dim), of unit vectors, shape (n, dim), n >= nlist; the same for the same sample."""
+    if nlist < MANY_LISTS:
+        return _k_means(sample, nlist)
+    centres = _two_levels(sample, nlist)
+    for _ in range(GRAPH_ROUNDS):
+        centres = _moved(centres, sample, nearest_centres(centres, sample))
+    return centres
+
+
+def nearest_centres(centres: Vectors, vectors: Vectors) -> NDArray[np.int64]:
+    """Number of the centre nearest to each vector: exactly where there are few, by a graph where there are many."""
+    index: Any
+    if len(centres) < MANY_LISTS:
+        index = faiss.IndexFlatIP(centres.shape[1])
+        index.add(centres)
+    else:
+        index = faiss.IndexHNSWFlat(centres.shape[1], GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efSearch = GRAPH_DEPTH
+        with one_thread():  # the order of insertion makes the graph
+            index.add(centres)
+    found: NDArray[np.int64] = index.search(vectors, 1)[1][:, 0]
+    return found
+
+
+def allotted(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Shares of `total` in proportion to `counts`, each at least one where there is something and at most its count.
+
+    Raises ValueError when that cannot be.
+    """
+    there = np.flatnonzero(counts)
+    if not len(there) <= total <= counts.sum():
+        raise ValueError(f"{total} cannot be shared among {len(there)} groups of {counts.sum()} in all")
+    exact = counts * (total / counts.sum())
+    shares = np.clip(np.floor(exact).astype(np.int64), (counts > 0).astype(np.int64), counts)
+    while (missing := total - int(shares.sum())) != 0:
+        # Whoever is furthest from its exact share comes first; equal ones in their order.
+        if missing > 0:
+            order = np.argsort(-np.where(shares < counts, exact - shares, -np.inf), kind="stable")
+            order = order[(shares < counts)[order]]
+        else:
+            order = np.argsort(-np.where(shares > 1, shares - exact, -np.inf), kind="stable")
+            order = order[(shares > 1)[order]]
+        shares[order[: abs(missing)]] += 1 if missing > 0 else -1
+    return shares
+
+
+def _two_levels(sample: Vectors, nlist: int) -> Vectors:
+    groups = math.isqrt(nlist)
+    few = sample[np.linspace(0, len(sample) - 1, min(len(sample), GROUP_SAMPLE * groups)).astype(np.int64)]
+    member = nearest_centres(_k_means(few, groups), sample)
+    shares = allotted(np.bincount(member, minlength=groups), nlist)
+    return np.concatenate(
+        [_k_means(sample[member == group], int(share)) for group, share in enumerate(shares) if share]
+    )
+
+
+def _k_means(sample: Vectors, count: int) -> Vectors:
+    clustering = faiss.Clustering(sample.shape[1], count)
+    clustering.niter, clustering.seed, clustering.spherical = ROUNDS, SEED, True
+    clustering.min_points_per_centroid = 1
+    clustering.max_points_per_centroid = max(256, len(sample) // count + 1)
+    clustering.train(np.ascontiguousarray(sample), faiss.IndexFlatIP(sample.shape[1]))
+    return np.array(faiss.vector_to_array(clustering.centroids).reshape(count, sample.shape[1]))
+
+
+def _moved(centres: Vectors, sample: Vectors, nearest: NDArray[np.int64]) -> Vectors:
+    """Each centre in the middle of its vectors; one that has none stays."""
+    sums = np.zeros(centres.shape, np.float64)
+    for start in range(0, len(sample), BLOCK_ROWS):
+        numbers = nearest[start : start + BLOCK_ROWS]
+        order = np.argsort(numbers, kind="stable")
+        present, first = np.unique(numbers[order], return_index=True)
+        sums[present] += np.add.reduceat(sample[start : start + BLOCK_ROWS][order], first, axis=0)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    moved: Vectors = np.where(norms > 0, sums / np.where(norms > 0, norms, 1), centres).astype(np.float32)
+    return moved
