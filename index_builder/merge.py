@@ -20,11 +20,11 @@ from index_builder.codes_file import join_codes
 from index_builder.facts import StepFacts, build_facts, joined_coverage, read_facts
 from index_builder.gather import explain_nothing
 from index_builder.parts import coarse, one_thread, refinement
-from index_builder.pin import Pin
+from index_builder.pin import Pin, require_format
 from index_builder.reader import INDEX_NAME, ITEMS_NAME, REFINE_NAME, open_index
 from index_builder.shard import CODES_NAME, REFINE_CODES, ROWS_NAME, ShardRows, blocks, read_truth, shard_folder
-from index_builder.train import EMPTY_NAME, TRAINED, empty_index, read_quantiser
-from index_builder.tune import Truth, draw_questions, find_truth, joined, measure_points
+from index_builder.train import EMPTY_NAME, TRAINED, empty_index, read_quantiser, read_questions
+from index_builder.tune import EncodeTexts, Truth, draw_questions, find_truth, joined, tune
 from lookalike.contracts.errors import MissingPrerequisite
 from lookalike.contracts.manifest import MANIFEST_NAME, FileRecord, Manifest
 from lookalike.contracts.progress import Progress
@@ -42,11 +42,21 @@ def missing_shards(work: Path, pin: Pin) -> list[int]:
     return [shard.number for shard in pin.shards if not shard_folder(work, shard.number).is_dir()]
 
 
-def merge(work: Path, folder: Path, pin: Pin, tables: DeltaTables, progress: Progress) -> Manifest:
+def merge(
+    work: Path,
+    folder: Path,
+    pin: Pin,
+    tables: DeltaTables,
+    progress: Progress,
+    encode_texts: EncodeTexts | None = None,
+) -> Manifest:
     """Write the artifact of finished shards into `folder`, which the caller makes appear whole or not at all.
+
+    `encode_texts`: the encoder's, so that search is tuned for words too (see `train`, where the recipe has lists).
 
     Raises MissingPrerequisite (shards that are not encoded), or as `explain_nothing` when they hold nothing.
     """
+    require_format(pin)
     started = time.monotonic()
     missing = missing_shards(work, pin)
     if missing:
@@ -61,8 +71,10 @@ def merge(work: Path, folder: Path, pin: Pin, tables: DeltaTables, progress: Pro
     coverage = joined_coverage(facts)
     if items == 0:
         explain_nothing(tables, pin.table_versions, pin.space, sum(each.silver_items for each in facts))
-    write = _write_lists if pin.recipe.nlist is not None else _write_whole
-    truth, imbalance = write(folder, work, pin, folders, progress)
+    if pin.recipe.nlist is not None:
+        truth, imbalance = _write_lists(folder, work, pin, folders, progress)
+    else:
+        truth, imbalance = _write_whole(folder, pin, folders, progress, encode_texts), None
     _write_items(folder / ITEMS_NAME, folders)
     quantiser = read_quantiser(work).model_dump(mode="json") | {"imbalance_of_all": imbalance}
     manifest = Manifest(
@@ -76,12 +88,13 @@ def merge(work: Path, folder: Path, pin: Pin, tables: DeltaTables, progress: Pro
         files={name: record(folder / name) for name in FILES if (folder / name).exists()},
         build={"id": pin.build_id, "shards": len(folders), "coverage": coverage, "quantiser": quantiser},
     )
-    _write_manifest(folder, manifest)  # the operating points are those of the files as a server opens them
-    with progress.step("measure operating points") as step:
-        points = measure_points(open_index(folder, verify=False), truth)
+    _write_manifest(folder, manifest)  # tuned is what a server opens
+    with progress.step("tune search") as step:
+        search, points = tune(open_index(folder, verify=False), truth, pin.recall)
         step.advance(len(points))
     steps = [read_facts(work / TRAINED), *facts, StepFacts.since(started)]
-    manifest = manifest.model_copy(update={"operating_points": points, "build": manifest.build | build_facts(steps)})
+    found = {"search": search, "operating_points": points, "build": manifest.build | build_facts(steps)}
+    manifest = manifest.model_copy(update=found)
     _write_manifest(folder, manifest)
     return manifest
 
@@ -94,8 +107,8 @@ def record(path: Path) -> FileRecord:
 
 
 def _write_whole(
-    folder: Path, work: Path, pin: Pin, folders: list[Path], progress: Progress
-) -> tuple[Truth, float | None]:
+    folder: Path, pin: Pin, folders: list[Path], progress: Progress, encode_texts: EncodeTexts | None
+) -> Truth:
     """An index that cannot be made in parts, from the vectors of all shards."""
     vectors = ShardRows.open(folders, pin.space.dim)
     with progress.step(f"build index ({pin.recipe.name})", len(vectors)) as step:
@@ -105,14 +118,15 @@ def _write_whole(
                 index.add(block)
                 step.advance(len(block))
         faiss.write_index(index, str(folder / INDEX_NAME))
-    return find_truth(vectors, draw_questions(vectors)), None
+    titles = pa.chunked_array([chunk for table in _item_rows(folders) for chunk in table["title"].chunks])
+    return find_truth(vectors, draw_questions(vectors, titles, encode_texts))
 
 
 def _write_lists(
     folder: Path, work: Path, pin: Pin, folders: list[Path], progress: Progress
 ) -> tuple[Truth, float | None]:
     """Lists joined from those of all shards, with their imbalance; finer codes go into a file of their own."""
-    whole = faiss.read_index(str(work / TRAINED / EMPTY_NAME))
+    whole, questions = faiss.read_index(str(work / TRAINED / EMPTY_NAME)), read_questions(work / TRAINED)
     index, starts, sizes = coarse(whole), [], []
     with progress.step(f"build index ({pin.recipe.name})", len(folders)) as step:
         for each in folders:
@@ -130,7 +144,7 @@ def _write_lists(
         parts = [(each / REFINE_CODES, size) for each, size in zip(folders, sizes, strict=True)]
         join_codes(work / REFINE_NAME, refine, parts)
         _link(work / REFINE_NAME, folder / REFINE_NAME)
-    return joined([read_truth(each) for each in folders], starts), imbalance
+    return joined([read_truth(each, questions) for each in folders], starts), imbalance
 
 
 def _link(source: Path, target: Path) -> None:
@@ -158,11 +172,15 @@ def _clear_unused_slots(lists: Any) -> None:
 
 def _write_items(path: Path, folders: list[Path]) -> None:
     """Uncompressed Arrow file, so that it can be mapped and a row be read without reading the others."""
-    tables = (ipc.open_file(pa.memory_map(str(folder / ROWS_NAME), "r")).read_all() for folder in folders)
+    tables = _item_rows(folders)
     first = next(tables)
     with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, first.schema) as writer:
         for batch in _even_batches(first, tables):
             writer.write_table(batch)
+
+
+def _item_rows(folders: list[Path]) -> Iterator[pa.Table]:
+    return (ipc.open_file(pa.memory_map(str(folder / ROWS_NAME), "r")).read_all() for folder in folders)
 
 
 def _even_batches(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:

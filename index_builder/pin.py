@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from index_builder.gather import LIVE_ITEMS, explain_nothing, of_space
 from index_builder.recipes import AUTO, choose, load_recipe, settle
+from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.manifest import IndexRecipe, Manifest
 from lookalike.contracts.settings import IndexSettings, Settings
 from lookalike.contracts.space import EmbeddingSpace
@@ -27,6 +28,8 @@ from lookalike.storage.delta import DeltaTables
 BOUNDARY_SAMPLE = 200_000
 """So many ids are looked at to cut ranges of about equal size; up to as many items are cut exactly."""
 SAMPLE_SIGMAS = 5.0
+FORMAT: Literal[2] = 2
+"""Of the pin and of what the steps leave: a build that was begun in another format cannot be gone on with."""
 
 
 class _Frozen(BaseModel):
@@ -61,7 +64,7 @@ class Reusable(_Frozen):
 class Pin(_Frozen):
     """All inputs of a build."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = FORMAT
     created_at: datetime
     space: EmbeddingSpace
     table_versions: dict[str, int]
@@ -71,6 +74,7 @@ class Pin(_Frozen):
     shards: tuple[Shard, ...] = Field(min_length=1)
     max_drift: float
     max_imbalance_growth: float
+    recall: float = Field(default=0.0, description="recall@10 that search is tuned for")
     reusable: Reusable | None = None
     not_reusable_because: str = ""
 
@@ -82,6 +86,7 @@ class Pin(_Frozen):
             "tables": self.table_versions,
             "space": self.space.fingerprint,
             "recipe": self.recipe.model_dump(),
+            "recall": self.recall,
             "quantiser": None
             if self.reusable is None
             else [self.reusable.manifest_sha256, self.max_drift, self.max_imbalance_growth],
@@ -118,8 +123,18 @@ def make_pin(
         shards=_shards(tables, versions[SILVER.name], silver_items, settings.index.shard_items),
         max_drift=settings.index.max_drift,
         max_imbalance_growth=settings.index.max_imbalance_growth,
+        recall=settings.index.recall,
         not_reusable_because="no release was offered for reuse",
     )
+
+
+def require_format(pin: Pin) -> None:
+    """Raises LookalikeError for a build that an earlier version began."""
+    if pin.format_version != FORMAT:
+        raise LookalikeError(
+            f"build {pin.build_id} was begun by an earlier version, whose shards are of another format; "
+            "`lookalike index pin` begins it anew"
+        )
 
 
 def with_quantiser_of(pin: Pin, version: str, index_dir: Path, manifest: Manifest) -> Pin:

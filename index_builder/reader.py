@@ -45,6 +45,7 @@ class FaissIndex:
         """`refine`: finer codes that `index` does not hold itself."""
         # `index` owns the memory: a downcast of it alone would be left dangling.
         self._manifest, self._index, self._columns = manifest, index, columns
+        self._recipe = manifest.recipe.model_copy(update={"search": manifest.search or manifest.recipe.search})
         self._ids = columns["item_id"]
         self._coarse = coarse(index)
         self._refines = refine is not None or refinement(index) is not None
@@ -76,7 +77,7 @@ class FaissIndex:
         wanted = min(k, matching)
         if wanted == 0 or len(queries) == 0:
             return (*_padded([], [], len(queries), k), "exact")
-        plan = plan_search(self._manifest.recipe, self._manifest.items, matching, wanted, exact)
+        plan = plan_search(self._recipe, self._manifest.items, matching, wanted, exact)
         if plan.exact:
             return (*self._exact(queries, k, allowed, matching), "exact")
         scores, rows = self._by_index(plan, queries, wanted, allowed)
@@ -88,6 +89,19 @@ class FaissIndex:
     def search_with(self, search: dict[str, int], queries: Vectors, k: int) -> tuple[Vectors, Rows]:
         """Search with these parameters and no plan: for measuring operating points."""
         return self._by_index(Plan(False, search), self._checked(queries, None), k, None)
+
+    def search_depths(
+        self, search: dict[str, int], queries: Vectors, k: int, factors: Sequence[int]
+    ) -> dict[int, Rows]:
+        """Best k rows when `factor` times k candidates are refined, for each of `factors`, from one first search."""
+        queries = self._checked(queries, None)
+        given = parameters(self._coarse, search, None)
+        candidates = self._coarse.search(queries, k * max(factors), params=given)[1]
+        # The deepest first: it reads all that the others need.
+        return {
+            factor: self._finest.best_of(queries, candidates[:, : k * factor], k)[1]
+            for factor in sorted(factors, reverse=True)
+        }
 
     def vectors(self, rows: Rows) -> Vectors:
         """Decode rows from the finest codes; see the port. Raises IndexError for a row that is not there."""

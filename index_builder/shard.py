@@ -19,9 +19,9 @@ from pyarrow import ipc
 from index_builder.facts import StepFacts, read_facts, write_facts
 from index_builder.gather import gather, within
 from index_builder.parts import coarse, refinement
-from index_builder.pin import Pin
-from index_builder.train import EMPTY_NAME, QUESTIONS_NAME, TRAINED
-from index_builder.tune import Truth, find_truth
+from index_builder.pin import Pin, require_format
+from index_builder.train import EMPTY_NAME, TRAINED, read_questions
+from index_builder.tune import Questions, Truth, find_truth
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import MissingPrerequisite
 from lookalike.contracts.progress import Progress
@@ -47,6 +47,7 @@ def encode(work: Path, pin: Pin, number: int, tables: DeltaTables, progress: Pro
 
     Raises MissingPrerequisite before training, and what `gather` raises.
     """
+    require_format(pin)
     target = shard_folder(work, number)
     if target.exists():
         return read_facts(target)
@@ -84,14 +85,14 @@ def _write_codes(folder: Path, trained: Path, vectors: Vectors, number: int, pro
                 finer.write(refine.sa_encode(block).tobytes())
             step.advance(len(block))
     faiss.write_index(first, str(folder / CODES_NAME))
-    truth = find_truth(vectors, np.load(trained / QUESTIONS_NAME))
-    np.savez(folder / TRUTH_NAME, questions=truth.questions, scores=truth.scores, rows=truth.rows)
+    truth = find_truth(vectors, read_questions(trained))
+    np.savez(folder / TRUTH_NAME, scores=truth.scores, rows=truth.rows)
 
 
-def read_truth(folder: Path) -> Truth:
+def read_truth(folder: Path, questions: Questions) -> Truth:
     """Of a finished shard with lists."""
     with np.load(folder / TRUTH_NAME) as kept:
-        return Truth(kept["questions"], kept["scores"], kept["rows"])
+        return Truth(questions, kept["scores"], kept["rows"])
 
 
 @dataclass(frozen=True)

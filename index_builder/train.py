@@ -12,14 +12,15 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 
 from index_builder.clustering import SEED
 from index_builder.facts import StepFacts, write_facts
 from index_builder.gather import VECTOR_COLUMNS, check_vectors, gather, of_space
 from index_builder.parts import inverted_lists, refinement
-from index_builder.pin import Pin, drawn
+from index_builder.pin import Pin, drawn, require_format
 from index_builder.quantiser import QuantiserFacts, centres_for, put_centres
-from index_builder.tune import draw_questions
+from index_builder.tune import EncodeTexts, Questions, draw_questions
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.manifest import IndexRecipe
@@ -32,16 +33,20 @@ TRAINED = "trained"
 EMPTY_NAME = "empty.faiss"
 QUANTISER_NAME = "quantiser.json"
 SAMPLE_NAME = "sample.f32"
-QUESTIONS_NAME = "questions.npy"
+QUESTIONS_NAME = "questions.npz"
 FEWEST_PER_LIST = 39  # faiss's own guideline
 NO_LISTS = "the recipe has no quantiser; shards hold vectors, and the merge builds the index from them"
 
 
-def train(work: Path, pin: Pin, tables: DeltaTables, progress: Progress) -> QuantiserFacts:
+def train(
+    work: Path, pin: Pin, tables: DeltaTables, progress: Progress, encode_texts: EncodeTexts | None = None
+) -> QuantiserFacts:
     """Write the folder `work/trained`, whole or not at all; a finished one stays as it is.
 
+    `encode_texts`: the encoder's, so that search is tuned for words too; without it for pictures only.
     Raises BadVectors, SpaceMismatch, or LookalikeError when the sample is too small.
     """
+    require_format(pin)
     target = work / TRAINED
     if not target.exists():
         started = time.monotonic()
@@ -49,7 +54,7 @@ def train(work: Path, pin: Pin, tables: DeltaTables, progress: Progress) -> Quan
             if pin.recipe.nlist is None:
                 facts = QuantiserFacts(how="none", because=NO_LISTS)
             else:
-                facts = _train_lists(folder, pin, tables, progress)
+                facts = _train_lists(folder, pin, tables, progress, encode_texts)
             (folder / QUANTISER_NAME).write_text(facts.model_dump_json(indent=2))
             write_facts(folder, StepFacts.since(started))
     return read_quantiser(work)
@@ -60,14 +65,22 @@ def read_quantiser(work: Path) -> QuantiserFacts:
     return QuantiserFacts.model_validate_json((work / TRAINED / QUANTISER_NAME).read_text())
 
 
+def read_questions(trained: Path) -> Questions:
+    """What search is tuned for, as the training step wrote it."""
+    with np.load(trained / QUESTIONS_NAME) as kept:
+        return Questions(kept["vectors"], kept["are_texts"])
+
+
 def empty_index(recipe: IndexRecipe, dim: int) -> Any:
     """An untrained, empty index of a settled recipe."""
     return faiss.index_factory(dim, recipe.factory.format(nlist=recipe.nlist), faiss.METRIC_INNER_PRODUCT)
 
 
-def _train_lists(folder: Path, pin: Pin, tables: DeltaTables, progress: Progress) -> QuantiserFacts:
+def _train_lists(
+    folder: Path, pin: Pin, tables: DeltaTables, progress: Progress, encode_texts: EncodeTexts | None
+) -> QuantiserFacts:
     low, high, vectors = _range(pin, tables, progress)
-    sample = _sample(folder / SAMPLE_NAME, pin, tables, vectors, progress)
+    sample, titles = _sample(folder / SAMPLE_NAME, pin, tables, vectors, progress)
     with progress.step(f"train {pin.recipe.nlist:,} lists") as step:
         centres, facts = centres_for(pin, sample)
         index = empty_index(pin.recipe, pin.space.dim)
@@ -77,7 +90,8 @@ def _train_lists(folder: Path, pin: Pin, tables: DeltaTables, progress: Progress
         if refine is not None:  # a sample's range would clip the others
             refine.train(np.stack([low, high]))
         faiss.write_index(index, str(folder / EMPTY_NAME))
-        np.save(folder / QUESTIONS_NAME, draw_questions(sample))
+        questions = draw_questions(sample, titles, encode_texts)
+        np.savez(folder / QUESTIONS_NAME, vectors=questions.vectors, are_texts=questions.are_texts)
         step.advance(len(sample))
     return facts
 
@@ -98,7 +112,10 @@ def _range(pin: Pin, tables: DeltaTables, progress: Progress) -> tuple[Vectors, 
     return low, high, seen
 
 
-def _sample(scratch: Path, pin: Pin, tables: DeltaTables, vectors: int, progress: Progress) -> Vectors:
+def _sample(
+    scratch: Path, pin: Pin, tables: DeltaTables, vectors: int, progress: Progress
+) -> tuple[Vectors, pa.ChunkedArray]:
+    """Vectors to train on and the titles of their items."""
     nlist = pin.recipe.nlist or 1
     wanted = nlist * pin.recipe.train_points_per_list
     gathered = gather(tables, pin.table_versions, pin.space, drawn(vectors, wanted) or "true", scratch, progress)
@@ -111,4 +128,4 @@ def _sample(scratch: Path, pin: Pin, tables: DeltaTables, vectors: int, progress
     rows = np.sort(np.random.default_rng(SEED).choice(found, min(found, wanted), replace=False))
     chosen = np.ascontiguousarray(gathered.vectors[rows], dtype=np.float32)
     scratch.unlink()
-    return chosen
+    return chosen, gathered.items["title"].take(pa.array(rows))

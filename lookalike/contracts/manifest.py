@@ -36,10 +36,11 @@ class IndexRecipe(_Frozen):
 
 
 class OperatingPoint(_Frozen):
-    """Measured by the builder for the operator; a gate measures again and never trusts this."""
+    """Measured by the builder; a gate measures again and never trusts this."""
 
     search: dict[str, int]
-    recall_at_10: float
+    recall_at_10: float = Field(description="of questions that are pictures")
+    recall_at_10_of_texts: float | None = Field(default=None, description="of questions that are words, when asked")
     mean_ms: float
 
 
@@ -54,14 +55,24 @@ class Manifest(_Frozen):
     items: int = Field(ge=0)
     table_versions: dict[str, int] = Field(description="pinned Delta version by table name")
     log_offsets: dict[str, int] = Field(default_factory=dict, description="update-log offsets covered, by partition")
-    operating_points: tuple[OperatingPoint, ...] = ()
+    search: dict[str, int] = Field(default_factory=dict, description="tuned search parameters; none: the recipe's")
+    operating_points: tuple[OperatingPoint, ...] = Field(
+        default=(), description="the curve that `search` is chosen from"
+    )
     files: dict[str, FileRecord]
     build: dict[str, Any] = Field(default_factory=dict, description="seconds, peak memory, library versions")
 
     @property
     def sha256(self) -> str:
         """Identity of the whole artifact: it covers each file through its checksum."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        dumped = self.model_dump(mode="json")
+        # What came to the format later and is not used leaves no trace: older artifacts keep their identity.
+        if not self.search:
+            del dumped["search"]
+        for point in dumped["operating_points"]:
+            if point["recall_at_10_of_texts"] is None:
+                del point["recall_at_10_of_texts"]
+        canonical = json.dumps(dumped, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @classmethod

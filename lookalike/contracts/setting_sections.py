@@ -76,6 +76,9 @@ class IndexSettings(_Section):
     recipe: str = Field(default="auto", description="auto, or a name in index_builder/recipes")
     memory_bytes: int = Field(default=8 * 2**30, ge=2**20)
     latency_ms: float = Field(default=20.0, gt=0)
+    recall: float = Field(
+        default=0.98, gt=0, le=1, description="recall@10 that search parameters are tuned for, of pictures and of words"
+    )
     shard_items: int = Field(default=500_000, ge=1, description="items gathered and encoded at once, by one task")
     max_drift: float = Field(
         default=0.05, ge=0, description="trained lists are used again while vectors lie at most this much farther off"

@@ -5,7 +5,7 @@ that is released answers each of its steps with nothing to do. Shards are encode
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ from lookalike.storage.table_lock import only_writer
 
 if TYPE_CHECKING:
     from index_builder.pin import Pin
+    from index_builder.tune import EncodeTexts
+    from lookalike.contracts.encoder import Vectors
 
 PIN_LOCK = "pins"
 
@@ -129,7 +131,7 @@ def train(settings: Settings, progress: Progress, build: str) -> TrainReport:
         if isinstance(found, BuildPin):
             folder = build_folder(settings, build)
             discard_unfinished(folder / TRAINED)
-            facts = run(folder, found, DeltaTables(settings.tables_root), progress)
+            facts = run(folder, found, DeltaTables(settings.tables_root), progress, _texts_by(found))
             return TrainReport(build, facts.how, facts.because)
     quantiser = Manifest.read(found).build.get("quantiser", {})
     return TrainReport(build, quantiser.get("how", "none"), f"the build is released already: {found.name}")
@@ -185,8 +187,19 @@ def _seal(settings: Settings, progress: Progress, work: Path, pinned: BuildPin) 
     if not target.is_dir():  # else a process was killed between sealing and clearing away
         discard_unfinished(target)
         with new_directory(target) as folder:
-            run(work, folder, pinned, DeltaTables(settings.tables_root), progress)
+            run(work, folder, pinned, DeltaTables(settings.tables_root), progress, _texts_by(pinned))
     return Registry(settings).register(target, pinned.encoder_dir, current_actor()).version
+
+
+def _texts_by(pinned: BuildPin) -> "EncodeTexts":
+    """The pinned encoder's way with words; opened when it is asked first."""
+
+    def encode_texts(texts: Sequence[str]) -> "Vectors":
+        from models.encoders import open_encoder
+
+        return open_encoder(str(pinned.encoder_dir), device="cpu").encode_texts(texts)
+
+    return encode_texts
 
 
 def _offer_quantiser(registry: Registry, wanted: "Pin") -> "Pin":

@@ -125,10 +125,11 @@ def test_the_truth_of_shards_joined_is_the_truth_of_all(kit, tmp_path):
     vectors = kit.clustered(1_000, seed=5)
     vectors[700:710] = vectors[3]
     questions = tune.draw_questions(vectors)
+    assert not questions.are_texts.any()
     cuts = [0, 40, 40, 999, 1_000]
     parts = [tune.find_truth(vectors[first:last], questions) for first, last in pairwise(cuts)]
     joined = tune.joined(parts, cuts[:-1])
-    dots = questions @ vectors.T
+    dots = questions.vectors @ vectors.T
     for scores, rows, dot in zip(joined.scores, joined.rows, dots, strict=True):
         np.testing.assert_array_equal(rows, np.argsort(-dot, kind="stable")[: tune.KEPT])
         np.testing.assert_allclose(scores, np.sort(dot)[::-1][: tune.KEPT], atol=1e-6)
@@ -200,6 +201,18 @@ def test_a_finished_step_stays_and_a_half_written_one_is_not_seen(strange, tmp_p
     (tmp_path / "sealed").mkdir()
     with pytest.raises(MissingPrerequisite, match="2 of 3 shards are not encoded: 0, 2"):
         merge(tmp_path, tmp_path / "sealed", pin, strange.tables, LogProgress())
+
+
+def test_a_build_of_an_earlier_format_is_begun_anew(strange, tmp_path):
+    older = pinned(strange, 1_000).model_copy(update={"format_version": 1})
+    assert older.build_id != pinned(strange, 1_000).build_id
+    for step in (
+        lambda: train(tmp_path, older, strange.tables, LogProgress()),
+        lambda: encode(tmp_path, older, 0, strange.tables, LogProgress()),
+        lambda: merge(tmp_path, tmp_path / "sealed", older, strange.tables, LogProgress()),
+    ):
+        with pytest.raises(LookalikeError, match=r"begun by an earlier version.*index pin"):
+            step()
 
 
 def test_items_that_are_left_out_are_counted_over_all_shards(kit, tmp_path):

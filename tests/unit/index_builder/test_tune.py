@@ -1,0 +1,91 @@
+"""Search parameters: the cheapest that hold the recall, by figures that a plain comparison gives too."""
+
+import hashlib
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from index_builder.reader import open_index
+from index_builder.tune import DEPTH, QUESTIONS, draw_questions, find_truth, tune
+from lookalike.contracts.manifest import Manifest
+
+
+def far_off(titles):
+    """Vectors away from all pictures, as words are: another half of the space for the most part."""
+    random = np.random.default_rng(len(titles))
+    vectors = random.normal(size=(len(titles), 32))
+    vectors[:, :8] *= 5
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def truth(catalogue):
+    vectors = catalogue.vectors_by_id()
+    titles = pa.chunked_array([[f"title {row}" for row in range(len(vectors))]])
+    return find_truth(vectors, draw_questions(vectors, titles, far_off))
+
+
+def recall_of(index, search, truth, texts: bool, vectors) -> float:
+    """By a plain product and a sort."""
+    asked = truth.questions.vectors[truth.questions.are_texts == texts]
+    found = index.search_with(search, asked, DEPTH)[1]
+    best = np.argsort(-(asked @ vectors.T), axis=1)[:, :DEPTH]
+    return float(np.mean([len(set(a) & set(b)) / DEPTH for a, b in zip(found.tolist(), best.tolist(), strict=True)]))
+
+
+def test_questions_are_of_both_kinds_and_the_same_every_time(catalogue, truth):
+    questions = truth.questions
+    assert questions.vectors.shape == (2 * QUESTIONS, 32) and questions.are_texts.sum() == QUESTIONS
+    np.testing.assert_allclose(np.linalg.norm(questions.vectors, axis=1), 1, atol=1e-5)
+    assert not (questions.vectors[:QUESTIONS, None] == catalogue.vectors[None, :20]).all(axis=2).any()
+
+
+@pytest.mark.parametrize("recipe", ["hnsw", "ivf_rabitq"])
+@pytest.mark.parametrize("recall", [0.5, 0.9])
+def test_the_cheapest_that_holds_the_recall_is_chosen(built, catalogue, truth, recipe, recall):
+    index, vectors = open_index(built[recipe]), catalogue.vectors_by_id()
+    search, points = tune(index, truth, recall)
+    lowest = [min(point.recall_at_10, point.recall_at_10_of_texts) for point in points]
+    assert lowest == sorted(set(lowest))
+    chosen = next(number for number, found in enumerate(lowest) if found >= recall)
+    assert search == points[chosen].search
+    for point in points:  # equal estimates of two rows may be cut off on either side
+        assert point.recall_at_10 == pytest.approx(recall_of(index, point.search, truth, False, vectors), abs=0.005)
+        by_text = recall_of(index, point.search, truth, True, vectors)
+        assert point.recall_at_10_of_texts == pytest.approx(by_text, abs=0.005)
+    assert tune(index, truth, recall)[0] == search
+
+
+def test_without_one_that_holds_it_the_best_is_chosen(built, truth):
+    search, points = tune(open_index(built["ivf_rabitq"]), truth, 1.01)
+    assert search == points[-1].search and len(points) > 3
+
+
+def test_comparing_all_has_one_point(built, truth):
+    search, points = tune(open_index(built["exact"]), truth, 0.98)
+    assert search == {} and [point.recall_at_10 for point in points] == [1.0]
+
+
+def test_a_server_searches_with_what_was_tuned(built, queries, tmp_path):
+    manifest = Manifest.read(built["ivf_rabitq"])
+    assert manifest.search in [point.search for point in manifest.operating_points]
+    for file in built["ivf_rabitq"].iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "manifest.json").unlink()
+    shallow = manifest.model_copy(update={"search": {"nprobe": 1, "k_factor": 1}})
+    (tmp_path / "manifest.json").write_text(shallow.model_dump_json())
+    tuned, weak = open_index(built["ivf_rabitq"]), open_index(tmp_path)
+    for index, search in ((tuned, manifest.search), (weak, {"nprobe": 1, "k_factor": 1})):
+        np.testing.assert_array_equal(index.search(queries, 10)[1], index.search_with(search, queries, 10)[1])
+    assert (tuned.search(queries, 10)[1] != weak.search(queries, 10)[1]).any()
+
+
+def test_an_artifact_from_before_tuning_keeps_its_identity(built, tmp_path):
+    told = json.loads((built["hnsw"] / "manifest.json").read_text())
+    del told["search"]
+    told["operating_points"] = [{"search": {"efSearch": 64}, "recall_at_10": 0.97, "mean_ms": 0.2}]
+    (tmp_path / "manifest.json").write_text(json.dumps(told))
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    assert Manifest.read(tmp_path).sha256 == hashlib.sha256(canonical.encode()).hexdigest()
