@@ -2,7 +2,7 @@
 
 They are most of an artifact's bytes and need not fit into memory. Rows that are not in the page cache are all asked for
 before the first one is read, so that the disk has many reads in flight and not one after the other: 200 rows in 3 ms
-instead of 21. Asking for what is there already would cost 0.4 ms, so a few rows are looked at first.
+instead of 11 to 21. Asking for what is there already would cost 0.4 ms, so a few rows are looked at first.
 """
 
 import mmap
