@@ -53,7 +53,12 @@ kafka: .venv/.line ## a Kafka broker of one node on this machine, until Ctrl-C (
 	$(BIN)/python -m lookalike.line.kafka_broker --port $(KAFKA_PORT)
 
 test: check chromium ## everything: checks, unit, integration and end-to-end tests (what CI runs)
-	$(BIN)/pytest -m "slow"
+	@# Airflow's tests wait as long as they work, so they run beside the others; their report comes at the end.
+	@report=$$(mktemp -d); trap 'kill $$house' INT TERM; \
+	PYTEST_DEBUG_TEMPROOT=$$report $(BIN)/pytest -m slow --durations=20 tests/e2e/airflow >$$report/log 2>&1 & house=$$!; \
+	$(BIN)/pytest -m slow --durations=40 --ignore=tests/e2e/airflow; others=$$?; \
+	wait $$house; airflow=$$?; cat $$report/log; \
+	[ $$others -eq 0 ] && [ $$airflow -eq 0 ] && rm -rf $$report
 
 check: .venv/.dev ## format, lint, types, import layers, quick tests: clean before every commit
 	$(BIN)/ruff format --check .
