@@ -13,6 +13,7 @@ from lookalike.storage.log.opening import open_log
 
 pytestmark = pytest.mark.slow
 PATIENCE_SECONDS = 15
+SETTLE_SECONDS = 1
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,11 @@ def test_looking_at_results_without_opening_any_is_no_click(shop, told, beacons)
 
 @pytest.mark.parametrize("impressions", [False])
 def test_nothing_is_sent_to_a_server_that_notes_nothing(shop, told, beacons):
-    assert len(follow_all_ways(shop)) == 5
-    assert beacons == [] and told(0) == ([], [])
+    followed = {search_id for search_id, _ in follow_all_ways(shop)}
+    time.sleep(SETTLE_SECONDS)
+    clicks, shown = told(0)  # what the other server showed may still arrive, of other searches
+    assert followed and beacons == [] and clicks == []
+    assert not followed & {each.search_id for each in shown}
 
 
 @pytest.mark.parametrize("without", ["an answer", "sendBeacon", "success", "search_id"])
