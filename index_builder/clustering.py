@@ -62,13 +62,10 @@ def allotted(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
     shares = np.clip(np.floor(exact).astype(np.int64), (counts > 0).astype(np.int64), counts)
     while (missing := total - int(shares.sum())) != 0:
         # Whoever is furthest from its exact share comes first; equal ones in their order.
-        if missing > 0:
-            order = np.argsort(-np.where(shares < counts, exact - shares, -np.inf), kind="stable")
-            order = order[(shares < counts)[order]]
-        else:
-            order = np.argsort(-np.where(shares > 1, shares - exact, -np.inf), kind="stable")
-            order = order[(shares > 1)[order]]
-        shares[order[: abs(missing)]] += 1 if missing > 0 else -1
+        step = 1 if missing > 0 else -1
+        may = np.flatnonzero(shares < counts if missing > 0 else shares > 1)
+        order = may[np.argsort(step * (shares - exact)[may], kind="stable")]
+        shares[order[: abs(missing)]] += step
     return shares
 
 

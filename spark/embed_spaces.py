@@ -17,12 +17,7 @@ LOG = logging.getLogger("lookalike.embed")
 
 def encoders_to_build(settings: Settings) -> list[str]:
     """Path of one encoder per space that the next release may be built in: the one in use first, the live release's."""
-    first = encoder_in_use(settings)
-    paths = {_space(first): first}
-    live = Registry(settings).live() if has_registry(settings) else None
-    if live is not None:
-        paths.setdefault(live.space, str(live.encoder_dir))
-    return list(paths.values())
+    return list(_to_build(settings).values())
 
 
 def encoders_in_use(settings: Settings) -> list[str]:
@@ -31,7 +26,7 @@ def encoders_in_use(settings: Settings) -> list[str]:
     The previous release's or an announced encoder that cannot be opened is left out with a word in the log, as the
     stream does; any other one raises.
     """
-    paths = {_space(path): path for path in encoders_to_build(settings)}
+    paths = _to_build(settings)
     if not has_registry(settings):
         return list(paths.values())
     registry = Registry(settings)
@@ -44,6 +39,16 @@ def encoders_in_use(settings: Settings) -> list[str]:
         except LookalikeError as error:
             LOG.error("the encoder in %s cannot be opened, its space gets no vectors: %s", folder, error)
     return list(paths.values())
+
+
+def _to_build(settings: Settings) -> dict[str, str]:
+    """Path by space; opens the one in use only, the registry knows the space of the live release's."""
+    first = encoder_in_use(settings)
+    paths = {_space(first): first}
+    live = Registry(settings).live() if has_registry(settings) else None
+    if live is not None:
+        paths.setdefault(live.space, str(live.encoder_dir))
+    return paths
 
 
 def _space(path: str) -> str:

@@ -20,10 +20,12 @@ def embed(settings: Settings, progress: Progress, pictures_per_second: float = 0
     from spark.embed import pending
     from spark.session import start
 
-    encoder = open_encoder(encoder_in_use(settings), device="cpu", threads=1)
+    path = encoder_in_use(settings)
+    encoder = open_encoder(path, device="cpu", threads=1)
     if pending(settings, encoder.space) == 0:
         return None
-    return run(start(settings, "lookalike-embed"), settings, progress, pictures_per_second=pictures_per_second)
+    chosen = with_encoder(settings, path)  # also when `live` moves meanwhile
+    return run(start(settings, "lookalike-embed"), chosen, progress, pictures_per_second=pictures_per_second)
 
 
 def embed_spaces(settings: Settings, progress: Progress) -> "list[EmbedReport]":

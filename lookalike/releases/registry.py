@@ -205,8 +205,8 @@ class Registry(Pointer):
     def announce_encoder(self, encoder_dir: Path, space: EmbeddingSpace, actor: str) -> Path:
         """Keep the encoder of `space`, register it and point `incoming` at it: the stream writes its vectors too.
 
-        Returns the folder in the encoder store. Announcing another one replaces it, and so ends it a
-        release in its space that goes live. Raises NotFound.
+        Returns the folder in the encoder store. Announcing another one replaces it; a release in its
+        space that goes live ends it. Raises NotFound.
         """
         kept = keep_encoder(encoder_dir, self._settings.encoders_root, space.fingerprint)
         with self._one_at_a_time():
