@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 BIN := .venv/bin
 CHECK ?=
+# line-gpu where an NVIDIA GPU builds indexes: its FAISS takes the place of the other, so `make clean` comes first.
+LINE ?= line
 PORT ?= 8080
 KAFKA_PORT ?= 9092
 AIRFLOW_PORT ?= 8081
@@ -27,15 +29,15 @@ $(UV):
 	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.line: $(UV) pyproject.toml uv.lock
-	$(UV) sync --frozen --inexact --extra line --no-default-groups
+	$(UV) sync --frozen --inexact --extra $(LINE) --no-default-groups
 	@touch $@
 
 .venv/.airflow: .venv/.line
-	$(UV) sync --frozen --inexact --extra line --extra airflow --no-default-groups
+	$(UV) sync --frozen --inexact --extra $(LINE) --extra airflow --no-default-groups
 	@touch $@
 
 .venv/.dev: .venv/.airflow
-	$(UV) sync --frozen --inexact --extra line --extra airflow --group dev
+	$(UV) sync --frozen --inexact --extra $(LINE) --extra airflow --group dev
 	@touch $@
 
 env: .venv/.dev ## make .venv with everything that development needs
@@ -80,9 +82,12 @@ chromium:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null && command -v chromium; } || { \
 	  echo "The page is tested in headless Chromium, which was not found. Debian: sudo apt-get install chromium"; exit 1; }
 
-requirements: $(UV) ## write requirements.txt, the pinned union, from uv.lock
-	$(UV) export --frozen --no-emit-project --no-hashes --no-annotate --no-header \
-	  --extra line --extra airflow --extra cloud --group dev --output-file requirements.txt >/dev/null
+requirements: $(UV) ## write requirements.txt and requirements-gpu.txt, the pinned unions, from uv.lock
+	@pinned() { { echo "# Everything, with $$3. Never both in one environment."; \
+	  $(UV) export --quiet --frozen --no-emit-project --no-hashes --no-annotate --no-header \
+	  --extra $$2 --extra airflow --extra cloud --group dev; } >$$1.new && mv $$1.new $$1; }; \
+	pinned requirements.txt line "the FAISS for all machines (faiss-cpu); where a GPU builds indexes: requirements-gpu.txt" && \
+	pinned requirements-gpu.txt line-gpu "the FAISS for an NVIDIA GPU (faiss-gpu-cuvs); elsewhere: requirements.txt"
 
 clean: ## remove the environment and caches; catalogue, tables and releases below var/ stay
 	rm -rf .venv .tools .cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from index_builder.search_parameters import parameters, selector
 from lookalike.contracts.encoder import Vectors
+from lookalike.contracts.row_set import RowSet
 from lookalike.contracts.sealed_index import Rows
 
 ROUNDING = 1e-5
@@ -52,7 +53,7 @@ class CodedBlock:
         matching = int(np.count_nonzero(allowed))
         if matching == 0:
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        chosen = None if matching == len(self) else selector(allowed)
+        chosen = None if matching == len(self) else selector(RowSet.of(allowed))
         scores, rows = self._index.search(query[None], min(k, matching), params=parameters(self._index, {}, chosen))
         return scores[0], rows[0]
 

@@ -1,7 +1,6 @@
 """Facts of a step: what it took and counted, kept beside what it made, and put together for the manifest."""
 
 import os
-import resource
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -10,44 +9,42 @@ from typing import Any, Self
 import faiss
 from pydantic import BaseModel, ConfigDict, Field
 
-from index_builder.gather import NAMED
+from index_builder.device import Device
+from index_builder.memory import peak_memory
+from index_builder.source import Coverage
 
 FACTS_NAME = "facts.json"
+TRAIN, ASSIGN, GRAPH = "train lists", "find the list of each vector", "make the graph"
 
 
 class StepFacts(BaseModel):
-    """Of one step. `coverage` is empty for a step that read no items."""
+    """Of one step. `coverage` counts nothing where a step read no items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float
     peak_memory_bytes: int = Field(description="of the process so far")
     threads: int
-    coverage: dict[str, int | list[str]] = Field(default_factory=dict)
-
-    @property
-    def silver_items(self) -> int:
-        """Items that silver has in this shard."""
-        return self._counted("silver_items")
-
-    @property
-    def indexed(self) -> int:
-        """Items of this shard that have a vector."""
-        return self._counted("indexed")
-
-    def _counted(self, name: str) -> int:
-        value = self.coverage.get(name, 0)
-        assert isinstance(value, int)
-        return value
+    at_a_time: int = Field(default=1, description="processes that did steps of this kind, as many as this at a time")
+    coverage: Coverage = Coverage()
+    devices: dict[str, Device] = Field(default_factory=dict, description="that did what, of TRAIN, ASSIGN and GRAPH")
 
     @classmethod
-    def since(cls, started: float, coverage: dict[str, int | list[str]] | None = None) -> Self:
+    def since(
+        cls,
+        started: float,
+        coverage: Coverage | None = None,
+        at_a_time: int = 1,
+        devices: dict[str, Device] | None = None,
+    ) -> Self:
         """Facts of a step that started at `started` (time.monotonic)."""
         return cls(
             seconds=round(time.monotonic() - started, 3),
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory_bytes=peak_memory(),
             threads=faiss.omp_get_max_threads(),
-            coverage=coverage or {},
+            at_a_time=at_a_time,
+            coverage=coverage or Coverage(),
+            devices=devices or {},
         )
 
 
@@ -61,23 +58,26 @@ def read_facts(folder: Path) -> StepFacts:
     return StepFacts.model_validate_json((folder / FACTS_NAME).read_text())
 
 
-def joined_coverage(shards: list[StepFacts]) -> dict[str, int | list[str]]:
-    """Coverage of all shards, in their order: sums, and the first ids that were left out."""
-    total: dict[str, Any] = {}
-    for facts in shards:
-        for name, value in facts.coverage.items():
-            total[name] = total[name] + value if name in total else value
-    return {name: value[:NAMED] if isinstance(value, list) else value for name, value in total.items()}
-
-
 def build_facts(steps: list[StepFacts]) -> dict[str, Any]:
-    """What all steps together took. Seconds are added up, also of steps that ran at the same time."""
+    """What all steps together took. Seconds are added up, also of steps that ran at the same time, and so is memory."""
+    at_a_time = max(facts.at_a_time for facts in steps)
+    together = sorted((facts.peak_memory_bytes for facts in steps if facts.at_a_time > 1), reverse=True)[:at_a_time]
     return {
         "seconds": round(sum(facts.seconds for facts in steps), 3),
-        "peak_memory_bytes": max(facts.peak_memory_bytes for facts in steps),
+        "peak_memory_bytes": max(sum(together), *(facts.peak_memory_bytes for facts in steps)),
         "threads": max(facts.threads for facts in steps),
         "cpus": os.cpu_count(),
+        "devices": _devices(steps),
         "faiss": faiss.__version__,
         "numpy": version("numpy"),
         "pyarrow": version("pyarrow"),
     }
+
+
+def _devices(steps: list[StepFacts]) -> dict[str, dict[str, int]]:
+    """What was done on which device, and in how many steps."""
+    found: dict[str, dict[str, int]] = {}
+    for what, device in (each for facts in steps for each in facts.devices.items()):
+        counts = found.setdefault(what, {})
+        counts[device] = counts.get(device, 0) + 1
+    return found

@@ -7,6 +7,7 @@ instead of 11 to 21. Asking for what is there already would cost 0.4 ms, so a fe
 
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.axes import Axes
+from index_builder.search_parameters import parameters
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.sealed_index import Rows
 
@@ -24,9 +27,9 @@ PAGE = mmap.PAGESIZE
 class FinestCodes:
     """Rows of `index`, the part of an index that holds the finest codes. Thread-safe."""
 
-    def __init__(self, index: Any, items: int, file: Path | None = None) -> None:
-        """`file`: where the codes lie when they have a file of their own, at its end."""
-        self.index = index
+    def __init__(self, index: Any, items: int, file: Path | None = None, axes: Axes | None = None) -> None:
+        """`file`: where the codes lie when they have a file of their own, at its end. `axes`: those that are coded."""
+        self.index, self._axes = index, axes or Axes()
         size = int(index.code_size)
         self._paged = None if file is None else PagedRows(file, items, size)
         if self._paged is None:
@@ -35,26 +38,59 @@ class FinestCodes:
         else:
             self._codes = self._paged.rows
 
-    def decode(self, rows: Rows) -> Vectors:
-        """Vectors of the rows, float32, shape (len(rows), dim)."""
+    def let_go(self) -> None:
+        """Take pages that were read out of this process's memory; the system's cache keeps them."""
+        if self._paged is not None:
+            self._paged.let_go()
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """Vectors of the rows on the encoder's axes, float32, shape (len(rows), dim)."""
+        return self._axes.own(self._decoded(rows))
+
+    def scores(self, queries: Vectors, rows: Rows) -> Vectors:
+        """Inner products of each query with each of the rows, shape (q, len(rows))."""
+        return np.asarray(self._axes.of_queries(queries) @ self._decoded(rows).T)
+
+    def scan(self, queries: Vectors, k: int, chosen: Any | None) -> tuple[Vectors, Rows]:
+        """Best k of all rows that the selector allows, by comparing every one: scores and rows, shape (q, k)."""
+        asked = np.ascontiguousarray(self._axes.of_queries(queries))
+        scores, rows = self.index.search(asked, k, params=parameters(self.index, {}, chosen))
+        return scores, rows
+
+    def _decoded(self, rows: Rows) -> Vectors:
+        """On the axes that are coded."""
         if self._paged is not None:
             self._paged.ask_for(rows)
         # Gathered and decoded in one call: `reconstruct_batch` sets up a decoder per row, six times as slow.
         return np.asarray(self.index.sa_decode(self._codes[rows]))
+
+    def in_memory(self, rows: Rows) -> bool:
+        """Whether these few rows can be read without a disk."""
+        return self._paged is None or self._paged.in_memory(rows)
 
     def best_of(self, queries: Vectors, candidates: Rows, k: int) -> tuple[Vectors, Rows]:
         """Best k of each query's candidates, shape (q, c), -1 for none: scores and rows, shape (q, k), best first.
 
         Equal scores are ordered by row.
         """
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows = np.full((len(queries), k), -1, np.int64)
-        for number, (query, found) in enumerate(zip(queries, candidates, strict=True)):
-            known = np.sort(found[found >= 0])
-            dots = self.decode(known) @ query
-            order = np.argsort(-dots, kind="stable")[:k]
-            scores[number, : len(order)], rows[number, : len(order)] = dots[order], known[order]
-        return scores, rows
+        return self.best_of_first(queries, candidates, k, [candidates.shape[1]])[0]
+
+    def best_of_first(
+        self, queries: Vectors, candidates: Rows, k: int, depths: Sequence[int]
+    ) -> list[tuple[Vectors, Rows]]:
+        """`best_of` the first so many candidates, for each of `depths`; a row is read and decoded once for all."""
+        shape = len(queries), k
+        best = [(np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)) for _ in depths]
+        asked = self._axes.of_queries(queries)
+        for number, (query, found) in enumerate(zip(asked, candidates, strict=True)):
+            places = np.argsort(found)[np.count_nonzero(found < 0) :]
+            known = found[places]
+            dots = self._decoded(known) @ query
+            for depth, (scores, rows) in zip(depths, best, strict=True):
+                first = np.flatnonzero(places < depth)
+                order = first[np.argsort(-dots[first], kind="stable")[:k]]
+                scores[number, : len(order)], rows[number, : len(order)] = dots[order], known[order]
+        return best
 
 
 class PagedRows:
@@ -70,16 +106,21 @@ class PagedRows:
         self._map.madvise(mmap.MADV_RANDOM)
         self.rows: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, items * size, self._start).reshape(-1, size)
 
+    def let_go(self) -> None:
+        """See FinestCodes."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
     def ask_for(self, rows: Rows) -> None:
         """Let the kernel read these rows at once, unless they seem to be in memory."""
-        if len(rows) < LOOKED_AT or self._in_memory(rows[:: len(rows) // LOOKED_AT]):
+        if len(rows) < LOOKED_AT or self.in_memory(rows[:: len(rows) // LOOKED_AT]):
             return
         first = self._start + rows * self._size
         pages = np.unique(np.concatenate([first // PAGE, (first + self._size - 1) // PAGE]))
         for page in pages.tolist():
             self._map.madvise(mmap.MADV_WILLNEED, page * PAGE, min(PAGE, len(self._map) - page * PAGE))
 
-    def _in_memory(self, rows: Rows) -> bool:
+    def in_memory(self, rows: Rows) -> bool:
+        """Whether these few rows are in the page cache."""
         buffer = bytearray(1)
         try:
             for row in rows.tolist():

@@ -4,6 +4,9 @@ import math
 
 MIN_LISTS = 16
 LISTS_PER_ROOT = 4  # faiss's guideline: 4 to 16 times the square root of N
+MANY_LISTS = 8_192
+"""From so many on a graph is made over their centres."""
+GRAPH_LINKS = 32
 
 
 def derive_nlist(items: int, points_per_list: int) -> int:

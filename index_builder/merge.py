@@ -8,33 +8,45 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 import pyarrow as pa
 from pyarrow import ipc
 
+from index_builder.artifact import AXES_NAME, CENTRES_NAME, INDEX_NAME, ITEMS_NAME, REFINE_NAME
+from index_builder.attribute_sets import SETS_NAME, write_sets
 from index_builder.codes_file import join_codes
-from index_builder.facts import StepFacts, build_facts, joined_coverage, read_facts
-from index_builder.gather import explain_nothing
-from index_builder.parts import coarse, one_thread, refinement
+from index_builder.facts import StepFacts, build_facts, read_facts
+from index_builder.graphs import devices_of, fill
+from index_builder.list_codes import packed
+from index_builder.lists_file import imbalance_of, join_lists
 from index_builder.pin import Pin, require_format
-from index_builder.reader import INDEX_NAME, ITEMS_NAME, REFINE_NAME, open_index
-from index_builder.shard import CODES_NAME, REFINE_CODES, ROWS_NAME, ShardRows, blocks, read_truth, shard_folder
-from index_builder.train import EMPTY_NAME, TRAINED, empty_index, read_quantiser, read_questions
+from index_builder.reader import open_index
+from index_builder.shard import (
+    CODES_NAME,
+    REFINE_CODES,
+    ROWS_NAME,
+    VECTORS_NAME,
+    blocks,
+    copied,
+    read_sizes,
+    read_truth,
+    shard_folder,
+)
+from index_builder.source import Coverage, Source
+from index_builder.train import EMPTY_NAME, EMPTY_REFINE, TRAINED, read_codes_facts, read_quantiser, read_questions
 from index_builder.tune import EncodeTexts, Truth, draw_questions, find_truth, joined, tune
+from index_builder.vector_file import ShardRows
 from lookalike.contracts.errors import MissingPrerequisite
 from lookalike.contracts.manifest import MANIFEST_NAME, FileRecord, Manifest
 from lookalike.contracts.progress import Progress
-from lookalike.storage.delta import DeltaTables
 
-FAISS: Any = faiss
-"""Its type stubs do not know all of its classes."""
 ITEMS_PER_BATCH = 65_536
 NAMED_SHARDS = 10
-FILES = (INDEX_NAME, REFINE_NAME, ITEMS_NAME)
+FILES = (INDEX_NAME, REFINE_NAME, CENTRES_NAME, AXES_NAME, ITEMS_NAME, SETS_NAME)
 
 
 def missing_shards(work: Path, pin: Pin) -> list[int]:
@@ -46,7 +58,7 @@ def merge(
     work: Path,
     folder: Path,
     pin: Pin,
-    tables: DeltaTables,
+    source: Source,
     progress: Progress,
     encode_texts: EncodeTexts | None = None,
 ) -> Manifest:
@@ -67,36 +79,53 @@ def merge(
         )
     folders = [shard_folder(work, shard.number) for shard in pin.shards]
     facts = [read_facts(each) for each in folders]
-    items = sum(each.indexed for each in facts)
-    coverage = joined_coverage(facts)
-    if items == 0:
-        explain_nothing(tables, pin.table_versions, pin.space, sum(each.silver_items for each in facts))
+    coverage = Coverage.joined(each.coverage for each in facts)
+    if coverage.indexed == 0:
+        source.explain_nothing()
     if pin.recipe.nlist is not None:
         truth, imbalance = _write_lists(folder, work, pin, folders, progress)
     else:
         truth, imbalance = _write_whole(folder, pin, folders, progress, encode_texts), None
     _write_items(folder / ITEMS_NAME, folders)
-    quantiser = read_quantiser(work).model_dump(mode="json") | {"imbalance_of_all": imbalance}
-    manifest = Manifest(
-        created_at=pin.created_at,
-        space=pin.space,
-        recipe=pin.recipe,
-        chosen_because=pin.chosen_because,
-        items=items,
-        table_versions=pin.table_versions,
-        log_offsets=pin.log_offsets,
-        files={name: record(folder / name) for name in FILES if (folder / name).exists()},
-        build={"id": pin.build_id, "shards": len(folders), "coverage": coverage, "quantiser": quantiser},
-    )
+    with progress.step("write attribute sets"):
+        write_sets(folder / ITEMS_NAME, folder / SETS_NAME)
+    manifest = _manifest(folder, work, pin, coverage, imbalance)
     _write_manifest(folder, manifest)  # tuned is what a server opens
     with progress.step("tune search") as step:
         search, points = tune(open_index(folder, verify=False), truth, pin.recall)
         step.advance(len(points))
-    steps = [read_facts(work / TRAINED), *facts, StepFacts.since(started)]
+    graph_on = devices_of(pin.recipe, coverage.indexed, pin.device)
+    steps = [read_facts(work / TRAINED), *facts, StepFacts.since(started, devices=graph_on)]
     found = {"search": search, "operating_points": points, "build": manifest.build | build_facts(steps)}
     manifest = manifest.model_copy(update=found)
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _manifest(folder: Path, work: Path, pin: Pin, coverage: Coverage, imbalance: float | None) -> Manifest:
+    """Of the files in `folder`, before search is tuned."""
+    counted = coverage.model_dump(mode="json")
+    quantiser = read_quantiser(work).model_dump(mode="json") | {"imbalance_of_all": imbalance}
+    chosen = read_codes_facts(work / TRAINED)
+    codes = {} if chosen is None else {"codes": chosen.model_dump(mode="json")}
+    return Manifest(
+        created_at=pin.created_at,
+        space=pin.space,
+        recipe=pin.recipe,
+        chosen_because=pin.chosen_because,
+        items=coverage.indexed,
+        table_versions=pin.table_versions,
+        log_offsets=pin.log_offsets,
+        files={name: record(folder / name) for name in FILES if (folder / name).exists()},
+        build={
+            "id": pin.build_id,
+            "shards": len(pin.shards),
+            "coverage": counted,
+            "device_because": pin.device_because,
+            "quantiser": quantiser,
+            **codes,
+        },
+    )
 
 
 def record(path: Path) -> FileRecord:
@@ -110,13 +139,9 @@ def _write_whole(
     folder: Path, pin: Pin, folders: list[Path], progress: Progress, encode_texts: EncodeTexts | None
 ) -> Truth:
     """An index that cannot be made in parts, from the vectors of all shards."""
-    vectors = ShardRows.open(folders, pin.space.dim)
+    vectors = ShardRows([each / VECTORS_NAME for each in folders], pin.space.dim)
     with progress.step(f"build index ({pin.recipe.name})", len(vectors)) as step:
-        index = empty_index(pin.recipe, pin.space.dim)
-        with one_thread():
-            for block in blocks(vectors):
-                index.add(block)
-                step.advance(len(block))
+        index = fill(pin.recipe, pin.space.dim, len(vectors), blocks(vectors), pin.device, step)
         faiss.write_index(index, str(folder / INDEX_NAME))
     titles = pa.chunked_array([chunk for table in _item_rows(folders) for chunk in table["title"].chunks])
     return find_truth(vectors, draw_questions(vectors, titles, encode_texts))
@@ -126,25 +151,22 @@ def _write_lists(
     folder: Path, work: Path, pin: Pin, folders: list[Path], progress: Progress
 ) -> tuple[Truth, float | None]:
     """Lists joined from those of all shards, with their imbalance; finer codes go into a file of their own."""
-    whole, questions = faiss.read_index(str(work / TRAINED / EMPTY_NAME)), read_questions(work / TRAINED)
-    index, starts, sizes = coarse(whole), [], []
-    with progress.step(f"build index ({pin.recipe.name})", len(folders)) as step:
-        for each in folders:
-            part = faiss.read_index(str(each / CODES_NAME))
-            starts.append(int(index.ntotal))
-            sizes.append(int(part.ntotal))
-            index.merge_from(part, index.ntotal)
-            step.advance()
-        lists = faiss.downcast_InvertedLists(index.invlists)
-        _clear_unused_slots(lists)
-        faiss.write_index(index, str(folder / INDEX_NAME))
-        imbalance = round(float(lists.imbalance_factor()), 4)
-    refine = refinement(whole)
-    if refine is not None:
-        parts = [(each / REFINE_CODES, size) for each, size in zip(folders, sizes, strict=True)]
-        join_codes(work / REFINE_NAME, refine, parts)
-        _link(work / REFINE_NAME, folder / REFINE_NAME)
-    return joined([read_truth(each, questions) for each in folders], starts), imbalance
+    trained = work / TRAINED
+    first, refine = (faiss.read_index(str(trained / name)) for name in (EMPTY_NAME, EMPTY_REFINE))
+    questions = read_questions(trained)
+    lists = [read_sizes(each) for each in folders]
+    rows = [int(sizes.sum()) for sizes in lists]
+    with progress.step(f"join lists ({pin.recipe.name})", sum(rows)) as step:
+        parts = [(each / CODES_NAME, sizes) for each, sizes in zip(folders, lists, strict=True)]
+        join_lists(work / INDEX_NAME, packed(first), parts, step)
+    join_codes(work / REFINE_NAME, refine, [(each / REFINE_CODES, n) for each, n in zip(folders, rows, strict=True)])
+    for name in (INDEX_NAME, REFINE_NAME):
+        _link(work / name, folder / name)
+    for name in (CENTRES_NAME, AXES_NAME):
+        _link(trained / name, folder / name)
+    starts = [0, *accumulate(rows)][:-1]
+    imbalance = imbalance_of(np.sum(lists, axis=0))
+    return joined([read_truth(each, questions) for each in folders], starts), round(imbalance, 4)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -153,21 +175,6 @@ def _link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:  # another file system
         shutil.copyfile(source, target)
-
-
-def _clear_unused_slots(lists: Any) -> None:
-    """Zero the slots behind the last code of each list: joining leaves there what happened to lie in memory."""
-    if not isinstance(lists, FAISS.BlockInvertedLists):
-        return
-    zero = np.zeros(lists.packer.code_size, np.uint8)
-    for number in range(lists.nlist):
-        used = lists.list_size(number)
-        count = -(-used // lists.n_per_block)
-        if used == count * lists.n_per_block:
-            continue
-        codes = faiss.rev_swig_ptr(lists.get_codes(number), count * lists.block_size).reshape(count, -1)
-        for slot in range(used, count * lists.n_per_block):
-            lists.packer.pack_1(zero, slot, codes)
 
 
 def _write_items(path: Path, folders: list[Path]) -> None:
@@ -180,7 +187,12 @@ def _write_items(path: Path, folders: list[Path]) -> None:
 
 
 def _item_rows(folders: list[Path]) -> Iterator[pa.Table]:
-    return (ipc.open_file(pa.memory_map(str(folder / ROWS_NAME), "r")).read_all() for folder in folders)
+    """Of all shards in turn, a batch at a time."""
+    for path in (folder / ROWS_NAME for folder in folders):
+        if path.exists():
+            with pa.OSFile(str(path)) as source, ipc.open_file(source) as batches:
+                for number in range(batches.num_record_batches):
+                    yield pa.Table.from_batches([batches.get_batch(number)])
 
 
 def _even_batches(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -188,16 +200,11 @@ def _even_batches(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Tabl
     waiting = first
     for table in rest:
         while waiting.num_rows >= ITEMS_PER_BATCH:
-            yield _copied(waiting.slice(0, ITEMS_PER_BATCH))
+            yield copied(waiting.slice(0, ITEMS_PER_BATCH))
             waiting = waiting.slice(ITEMS_PER_BATCH)
         waiting = pa.concat_tables([waiting, table])
     for start in range(0, waiting.num_rows, ITEMS_PER_BATCH):
-        yield _copied(waiting.slice(start, ITEMS_PER_BATCH))
-
-
-def _copied(rows: pa.Table) -> pa.Table:
-    """Row by row, because a slice brings along buffers of what it was cut from, and equal rows must be equal bytes."""
-    return rows.combine_chunks().take(pa.array(np.arange(rows.num_rows)))
+        yield copied(waiting.slice(start, ITEMS_PER_BATCH))
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -1,13 +1,17 @@
-"""Parts of a faiss index: its inverted lists and its most exact codes, whatever wraps them; and its threads."""
+"""Parts of a faiss index: its inverted lists and its most exact codes, whatever wraps them; its making and threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import faiss
-import numpy as np
 
-from lookalike.contracts.encoder import Vectors
+from lookalike.contracts.manifest import IndexRecipe
+
+
+def empty_index(recipe: IndexRecipe, dim: int) -> Any:
+    """An untrained, empty index of a recipe without lists."""
+    return faiss.index_factory(dim, recipe.factory, faiss.METRIC_INNER_PRODUCT)
 
 
 def coarse(index: Any) -> Any:
@@ -37,13 +41,9 @@ def finest(index: Any) -> Any:
     return faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
 
 
-def list_centres(index: Any) -> Vectors | None:
-    """Centres of the inverted lists, shape (nlist, dim), in the order of the lists; None without lists."""
-    inner = inverted_lists(index)
-    if inner is None:
-        return None
-    flat = finest(inner.quantizer)
-    return np.asarray(flat.reconstruct_n(0, inner.nlist), dtype=np.float32)
+def use_threads(count: int) -> None:
+    """Let faiss use so many threads from now on, in this process."""
+    faiss.omp_set_num_threads(count)
 
 
 @contextmanager

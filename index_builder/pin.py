@@ -7,41 +7,29 @@ are and whoever encodes them when.
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from index_builder.gather import LIVE_ITEMS, explain_nothing, of_space
+from index_builder.bounds import Bounds
+from index_builder.costs import Workload
+from index_builder.device import Device, choose_device, require_one_wheel
+from index_builder.memory import MemoryPlan
 from index_builder.recipes import AUTO, choose, load_recipe, settle
+from index_builder.source import Shard, Source
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.manifest import IndexRecipe, Manifest
 from lookalike.contracts.settings import IndexSettings, Settings
 from lookalike.contracts.space import EmbeddingSpace
-from lookalike.contracts.tables import EMBEDDINGS, SILVER, TableContract
-from lookalike.storage.delta import DeltaTables
 
-BOUNDARY_SAMPLE = 200_000
-"""So many ids are looked at to cut ranges of about equal size; up to as many items are cut exactly."""
-SAMPLE_SIGMAS = 5.0
-FORMAT: Literal[2] = 2
+FORMAT: Literal[4] = 4
 """Of the pin and of what the steps leave: a build that was begun in another format cannot be gone on with."""
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Shard(_Frozen):
-    """Item ids from `start` (or the first) to before `stop` (or the last), in the order of their UTF-8 bytes."""
-
-    number: int = Field(ge=0)
-    start: str | None
-    stop: str | None
 
 
 class Figures(_Frozen):
@@ -64,10 +52,10 @@ class Reusable(_Frozen):
 class Pin(_Frozen):
     """All inputs of a build."""
 
-    format_version: Literal[1, 2] = FORMAT
+    format_version: Literal[1, 2, 3, 4] = FORMAT
     created_at: datetime
     space: EmbeddingSpace
-    table_versions: dict[str, int]
+    table_versions: dict[str, int] = Field(description="of the source: equal versions are equal rows")
     log_offsets: dict[str, int] = Field(description="update-log offsets covered, by partition")
     recipe: IndexRecipe = Field(description="settled: the number of lists is decided")
     chosen_because: str
@@ -75,6 +63,8 @@ class Pin(_Frozen):
     max_drift: float
     max_imbalance_growth: float
     recall: float = Field(default=0.0, description="recall@10 that search is tuned for")
+    device: Device = Field(default="cpu", description="that lists are trained and graphs made on")
+    device_because: str = ""
     reusable: Reusable | None = None
     not_reusable_because: str = ""
 
@@ -90,40 +80,43 @@ class Pin(_Frozen):
             "quantiser": None
             if self.reusable is None
             else [self.reusable.manifest_sha256, self.max_drift, self.max_imbalance_growth],
-        }
+        } | ({} if self.device == "cpu" else {"device": self.device})
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_pin(
     settings: Settings,
-    space: EmbeddingSpace,
-    tables: DeltaTables,
-    versions: Mapping[str, int],
+    source: Source,
     recipe: str | None = None,
     log_offsets: dict[str, int] | None = None,
+    words: bool = False,
 ) -> Pin:
     """Count, choose and settle the recipe, cut the shards. `recipe` overrides `settings.index.recipe`.
 
-    Raises NotFound (table, recipe), SettingsError (no recipe fits), SpaceMismatch or LookalikeError (no vectors, or too
-    few for the recipe).
+    `words`: whether the steps will be given an encoder of texts, which takes memory too. Raises NotFound (table,
+    recipe), SettingsError (no recipe fits, or the cap of memory is too low), MissingPrerequisite (a GPU is demanded),
+    SpaceMismatch or LookalikeError (no vectors, too few for the recipe, or two wheels of faiss).
     """
-    silver_items = count(tables, SILVER, LIVE_ITEMS, versions[SILVER.name])
-    vectors = count(tables, EMBEDDINGS, of_space(space), versions[EMBEDDINGS.name])
-    items = min(silver_items, vectors)
-    if items == 0:
-        explain_nothing(tables, versions, space, silver_items)
-    chosen, because = _choose(settings.index, recipe or settings.index.recipe, items, space.dim)
+    require_one_wheel()
+    items, dim = source.count(), source.space.dim
+    chosen, because = _choose(settings.index, recipe or settings.index.recipe, items, dim)
+    plan = MemoryPlan(settings.index, chosen, dim, source.item_bytes(), words)
+    plan.require_merge(items)
+    chosen = chosen.model_copy(update={"train_points_per_list": plan.train_points()})
+    device, why_device = choose_device(settings.index.device, chosen, items, dim)
     return Pin(
         created_at=datetime.now(UTC),
-        space=space,
-        table_versions=dict(versions),
+        space=source.space,
+        table_versions=source.versions,
         log_offsets=log_offsets or {},
         recipe=chosen,
         chosen_because=because,
-        shards=_shards(tables, versions[SILVER.name], silver_items, settings.index.shard_items),
+        shards=source.shards(plan.shard_items()),
         max_drift=settings.index.max_drift,
         max_imbalance_growth=settings.index.max_imbalance_growth,
         recall=settings.index.recall,
+        device=device,
+        device_because=why_device,
         not_reusable_because="no release was offered for reuse",
     )
 
@@ -143,8 +136,8 @@ def with_quantiser_of(pin: Pin, version: str, index_dir: Path, manifest: Manifes
         return _not_reusable(pin, f"recipe {pin.recipe.name} has no lists to train")
     if manifest.space != pin.space:
         return _not_reusable(pin, f"release {version} is of another embedding space")
-    ours, theirs = pin.recipe, manifest.recipe
-    if (ours.factory, ours.nlist) != (theirs.factory, theirs.nlist):
+    theirs = manifest.recipe
+    if pin.recipe.nlist != theirs.nlist:  # centres lie on the encoder's own axes, whatever is coded around them
         return _not_reusable(pin, f"release {version} has recipe {theirs.name} with {theirs.nlist} lists")
     known = manifest.build.get("quantiser", {}).get("at_training")
     if known is None:
@@ -158,17 +151,6 @@ def with_quantiser_of(pin: Pin, version: str, index_dir: Path, manifest: Manifes
     return pin.model_copy(update={"reusable": offered, "not_reusable_because": ""})
 
 
-def drawn(items: int, wanted: int) -> str:
-    """SQL that holds for about `wanted` of `items` ids or a little more, the same ones whoever asks; "" for all."""
-    share = (wanted + SAMPLE_SIGMAS * math.sqrt(wanted)) / max(items, 1)
-    return "" if share >= 1 else f"md5(item_id) < '{int(share * 2**32):08x}'"
-
-
-def count(tables: DeltaTables, contract: TableContract, where: str, version: int) -> int:
-    """Rows of a pinned version, streamed: ids are not kept."""
-    return sum(batch.num_rows for batch in tables.batches(contract, ["item_id"], where, version))
-
-
 def _not_reusable(pin: Pin, because: str) -> Pin:
     return pin.model_copy(update={"reusable": None, "not_reusable_because": because})
 
@@ -176,17 +158,6 @@ def _not_reusable(pin: Pin, because: str) -> Pin:
 def _choose(settings: IndexSettings, name: str, items: int, dim: int) -> tuple[IndexRecipe, str]:
     if name != AUTO:
         return settle(load_recipe(name), items), f"{name} was named in the settings or on the command line"
-    recipe, because = choose(items, dim, settings.memory_bytes, settings.latency_ms)
+    workload = Workload(items, dim, settings.recall)
+    recipe, because = choose(workload, Bounds(settings.memory_bytes, settings.latency_ms))
     return settle(recipe, items), because
-
-
-def _shards(tables: DeltaTables, version: int, items: int, shard_items: int) -> tuple[Shard, ...]:
-    wanted = math.ceil(items / shard_items)
-    starts: list[str] = []
-    if wanted > 1:
-        where = " AND ".join(filter(None, (LIVE_ITEMS, drawn(items, BOUNDARY_SAMPLE))))
-        ids = tables.read(SILVER, ["item_id"], where, version, order_by="item_id")["item_id"]
-        at = sorted({len(ids) * number // wanted for number in range(1, wanted)} - {0})
-        starts = sorted({ids[place].as_py() for place in at}, key=str.encode)
-    bounds = [None, *starts, None]
-    return tuple(Shard(number=number, start=start, stop=stop) for number, (start, stop) in enumerate(pairwise(bounds)))

@@ -5,13 +5,11 @@ sample lies as near to them, and fills the lists as evenly, as on the day when t
 always with that day, so that small steps do not add up unseen.
 """
 
-from typing import Any
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from index_builder.clustering import find_centres, nearest_centres
-from index_builder.parts import one_thread
+from index_builder.clustering import BLOCK_ROWS, find_centres
+from index_builder.list_centres import ListCentres
 from index_builder.pin import Figures, Pin
 from index_builder.reader import open_index
 from lookalike.contracts.encoder import Vectors
@@ -19,6 +17,7 @@ from lookalike.contracts.errors import CorruptArtifact
 
 MEASURED_PER_LIST = 16
 LEAST_DISTANCE = 1e-6
+TRAINED_ANEW = "trained"
 UNIT_TOLERANCE = 1e-3
 
 
@@ -35,14 +34,13 @@ class QuantiserFacts(BaseModel):
 
 def centres_for(pin: Pin, sample: Vectors) -> tuple[Vectors, QuantiserFacts]:
     """Centres, shape (nlist, dim), reused from the pinned release or trained on `sample`, shape (n, dim)."""
-    nlist = pin.recipe.nlist or 1
     if pin.reusable is None:
-        return _trained(sample, nlist, pin.not_reusable_because)
+        return _trained(pin, sample, pin.not_reusable_because)
     name = f"version {pin.reusable.version}"
     try:
         centres = _centres_of(pin)
     except CorruptArtifact as error:
-        return _trained(sample, nlist, f"the centres of {name} cannot be read: {error}")
+        return _trained(pin, sample, f"the centres of {name} cannot be read: {error}")
     now, then = figures(centres, sample), pin.reusable.at_training
     drift = now.mean_distance / max(then.mean_distance, LEAST_DISTANCE) - 1
     growth = now.imbalance / then.imbalance - 1
@@ -51,16 +49,21 @@ def centres_for(pin: Pin, sample: Vectors) -> tuple[Vectors, QuantiserFacts]:
         f"{growth:+.1%} (allowed {pin.max_imbalance_growth:+.1%})"
     )
     if drift > pin.max_drift or growth > pin.max_imbalance_growth:
-        return _trained(sample, nlist, said)
+        return _trained(pin, sample, said)
     return centres, QuantiserFacts(how=f"reused from {name}", because=said, now=now, at_training=then)
 
 
 def figures(centres: Vectors, sample: Vectors) -> Figures:
     """Distance and balance of a sample, spread evenly over its rows; each row goes to its nearest centre."""
     wanted = min(len(sample), MEASURED_PER_LIST * len(centres))
-    chosen = sample[np.linspace(0, len(sample) - 1, wanted).astype(np.int64)]
-    nearest = nearest_centres(centres, chosen)
-    distances = np.linalg.norm(chosen - centres[nearest], axis=1)
+    chosen = np.linspace(0, len(sample) - 1, wanted).astype(np.int64)
+    nearest, distances = np.empty(wanted, np.int64), np.empty(wanted, np.float32)
+    lists = ListCentres.of(centres)
+    for start in range(0, wanted, BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        block = sample[chosen[part]]
+        nearest[part] = lists.nearest_of(block)
+        distances[part] = np.linalg.norm(block - centres[nearest[part]], axis=1)
     filled = np.bincount(nearest, minlength=len(centres)).astype(np.float64)
     return Figures(
         mean_distance=float(distances.mean(dtype=np.float64)),
@@ -69,10 +72,10 @@ def figures(centres: Vectors, sample: Vectors) -> Figures:
     )
 
 
-def _trained(sample: Vectors, nlist: int, because: str) -> tuple[Vectors, QuantiserFacts]:
-    centres = find_centres(sample, nlist)
+def _trained(pin: Pin, sample: Vectors, because: str) -> tuple[Vectors, QuantiserFacts]:
+    centres = find_centres(sample, pin.recipe.nlist or 1, pin.device)
     measured = figures(centres, sample)
-    return centres, QuantiserFacts(how="trained", because=because, now=measured, at_training=measured)
+    return centres, QuantiserFacts(how=TRAINED_ANEW, because=because, now=measured, at_training=measured)
 
 
 def _centres_of(pin: Pin) -> Vectors:
@@ -88,10 +91,3 @@ def _centres_of(pin: Pin) -> Vectors:
     if not (np.abs(norms - 1) <= UNIT_TOLERANCE).all():
         raise CorruptArtifact(f"{pin.reusable.index_dir}: list centres are not of unit length")
     return centres
-
-
-def put_centres(inner: Any, centres: Vectors) -> None:
-    """Into the coarse quantiser of the IVF index `inner`, by one thread: the order of insertion makes the graph."""
-    with one_thread():
-        inner.quantizer.train(centres)
-        inner.quantizer.add(centres)

@@ -1,15 +1,18 @@
 """Recipes: the ways to build an index, read from `recipes/*.toml`, and the choice among them.
 
-The choice is a small explicit cost model (`costs.py`) rather than a table of thresholds, so that its reason can be
-said in words and a bound that is too low can be named.
+The choice is an explicit cost model (`costs.py`) rather than a table of thresholds, so that its reason can be said in
+words and a bound that is too low can be named.
 """
 
+import math
 import tomllib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from index_builder.costs import Cost, estimate, explain, short_of
+from index_builder.bounds import Bounds, Check, broken, checks
+from index_builder.costs import Cost, Workload, estimate
 from index_builder.lists import derive_nlist, fewest_items
+from index_builder.rates import Rates, default_rates
 from lookalike.contracts.errors import LookalikeError, NotFound, SettingsError
 from lookalike.contracts.manifest import IndexRecipe
 
@@ -34,28 +37,43 @@ def load_all() -> list[IndexRecipe]:
     return [load_recipe(name) for name in list_recipes()]
 
 
-def choose(
-    items: int, dim: int, memory_bytes: int, latency_ms: float, available: list[IndexRecipe] | None = None
-) -> tuple[IndexRecipe, str]:
-    """The most accurate recipe that fits the budgets, and why in words.
-
-    `memory_bytes` is what the index may hold in memory, `latency_ms` what one query on one core may take; columns are
-    mapped from disk and not counted. Raises SettingsError that says which bound to raise, and to what.
-    """
+def ranked_costs(workload: Workload, rates: Rates, available: list[IndexRecipe] | None = None) -> list[Cost]:
+    """What every recipe takes, the most accurate first."""
     recipes = load_all() if available is None else available
-    ranked = sorted(((estimate(recipe, items, dim), recipe) for recipe in recipes), key=lambda pair: pair[0].rank)
-    fitting = [(cost, recipe) for cost, recipe in ranked if not short_of(cost, items, memory_bytes, latency_ms)]
-    if not fitting:
-        raise SettingsError(_nothing_fits(ranked, items, dim, memory_bytes, latency_ms))
-    cost, recipe = fitting[0]
-    passed_over = [
-        f"{other.name} would not do: {short_of(other_cost, items, memory_bytes, latency_ms)}"
-        for other_cost, other in ranked
-        if other_cost.rank < cost.rank
+    costs = [estimate(recipe, workload.items, workload.dim, workload, rates) for recipe in recipes]
+    return sorted(costs, key=lambda cost: cost.rank)
+
+
+def choose(workload: Workload, bounds: Bounds, available: list[IndexRecipe] | None = None) -> tuple[IndexRecipe, str]:
+    """The most accurate recipe that holds the bounds, and why in words.
+
+    The bounds are those of the settings: `index.memory_bytes` is what the index may hold in memory, `index.latency_ms`
+    what 99 of 100 queries may take on one core; columns are mapped from disk and not counted. Raises SettingsError that
+    says which bound to raise, and to what.
+    """
+    ranked = [
+        (cost, broken(checks(cost, workload.items, bounds)))
+        for cost in ranked_costs(workload, default_rates(), available)
     ]
-    budget = _budget(memory_bytes, latency_ms)
-    why = f"{recipe.name} for {items:,} items of {dim} dimensions: {explain(cost)}, within {budget}"
-    return recipe, "; ".join([why, *passed_over])
+    fitting = [cost for cost, breaks in ranked if not breaks]
+    about = f"{workload.items:,} items of {workload.dim} dimensions"
+    budget = f"index.memory_bytes = {bounds.memory_bytes:,} and index.latency_ms = {bounds.p99_ms:g}"
+    if not fitting:
+        lines = [f"  {cost.recipe.name}: {_needs(breaks[0])}" for cost, breaks in ranked]
+        raise SettingsError(
+            f"no index recipe fits {about} within {budget}. Raise the bound that one of these names, or name a recipe "
+            "in index.recipe:\n" + "\n".join(lines)
+        )
+    cost = fitting[0]
+    why = (
+        f"{cost.recipe.name} for {about}: about {cost.memory_bytes / workload.items:,.0f} bytes per item "
+        f"({cost.memory_bytes / 2**20:,.0f} MiB in all) in memory and {cost.warm.p99_ms:.2g} ms per query, "
+        f"within {budget}"
+    )
+    over = [
+        f"{other.recipe.name} would not do: {_needs(breaks[0])}" for other, breaks in ranked if other.rank < cost.rank
+    ]
+    return cost.recipe, "; ".join([why, *over])
 
 
 def settle(recipe: IndexRecipe, items: int) -> IndexRecipe:
@@ -72,19 +90,19 @@ def settle(recipe: IndexRecipe, items: int) -> IndexRecipe:
     return recipe.model_copy(update={"nlist": nlist})
 
 
-def _nothing_fits(
-    ranked: list[tuple[Cost, IndexRecipe]], items: int, dim: int, memory_bytes: int, latency_ms: float
-) -> str:
-    lines = [
-        f"no index recipe fits {items:,} items of {dim} dimensions within {_budget(memory_bytes, latency_ms)}. "
-        f"Raise the bound that one of these names, or name a recipe in index.recipe:"
-    ]
-    lines += [f"  {recipe.name}: {short_of(cost, items, memory_bytes, latency_ms)}" for cost, recipe in ranked]
-    return "\n".join(lines)
-
-
-def _budget(memory_bytes: int, latency_ms: float) -> str:
-    return f"index.memory_bytes = {memory_bytes:,} and index.latency_ms = {latency_ms:g}"
+def _needs(check: Check) -> str:
+    """What a bound would have to be, in words of the settings."""
+    match check.bound:
+        case "items":
+            return f"needs at least {check.allowed:,.0f} items to train on"
+        case "memory":
+            return f"needs index.memory_bytes of {check.expected:,.0f}"
+        case "p99":
+            return f"needs index.latency_ms of {math.ceil(check.expected * 10) / 10:g}"
+        case "graph":
+            return f"its graph would take about {check.expected / 3_600:.0f} hours to build in one thread"
+        case _:
+            return f"{check.bound} of {check.expected:g} where {check.allowed:g} is allowed"
 
 
 def _folder() -> Traversable:

@@ -7,27 +7,40 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
+
+from lookalike.contracts.encoder import Vectors
+from lookalike.contracts.row_set import RowSet
+from lookalike.contracts.sealed_index import Rows
 
 FAISS: Any = faiss
 """Its Python layer takes keywords that its type stubs do not know."""
-COARSE_DEPTH = 2
-"""The graph over list centres looks at this many times nprobe, or the nearest lists themselves would be missed."""
-COARSE_LEAST = 64
 
 
-def selector(allowed: NDArray[np.bool_] | None) -> Any | None:
+def selector(allowed: RowSet | None) -> Any | None:
     """Bitmap selector of the allowed rows, or None for all."""
-    return None if allowed is None else FAISS.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    return None if allowed is None else FAISS.IDSelectorBitmap(allowed.bits)
 
 
 def parameters(index: Any, search: dict[str, int], chosen: Any | None) -> Any:
     """faiss search parameters for `index` from the plain numbers of a recipe or plan, with the selector."""
     index = faiss.downcast_index(index)
     selected = {} if chosen is None else {"sel": chosen}
-    if isinstance(index, faiss.IndexIVF):
-        coarse = FAISS.SearchParametersHNSW(efSearch=max(COARSE_LEAST, COARSE_DEPTH * search["nprobe"]))
-        return FAISS.SearchParametersIVF(nprobe=search["nprobe"], quantizer_params=coarse, **selected)
     if isinstance(index, faiss.IndexHNSW):
         return FAISS.SearchParametersHNSW(efSearch=search["efSearch"], **selected)
     return FAISS.SearchParameters(**selected)
+
+
+def search_lists(index: Any, queries: Vectors, k: int, lists: Rows, chosen: Any | None) -> tuple[Vectors, Rows]:
+    """Best k rows that the selector allows, of these lists of each query, shape (q, lists), -1 for none."""
+    scores, rows = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+    if not lists.shape[1]:
+        return scores, rows
+    inner: Any = faiss.downcast_index(index)
+    queries, lists = np.ascontiguousarray(queries), np.ascontiguousarray(lists)
+    products = np.zeros(lists.shape, np.float32)  # of queries and centres: RaBitQ takes no notice of them
+    selected = {} if chosen is None else {"sel": chosen}
+    given = FAISS.SearchParametersIVF(nprobe=lists.shape[1], **selected)
+    arrays = [faiss.swig_ptr(each) for each in (queries, lists, products, scores, rows)]
+    # The Python layer's own call takes no parameters.
+    inner.search_preassigned_c(len(queries), arrays[0], k, *arrays[1:], False, given)
+    return scores, rows

@@ -1,40 +1,50 @@
 """Encode one shard: its item columns, its codes, and which of its rows are nearest to the questions.
 
 Shards know nothing of each other, so any number of processes may encode them at once, in any order. Vectors are not
-kept: a hundred million of them would be 205 GB. A recipe without lists (a scan, a graph) cannot be made in parts: its
-shards hold the vectors that they gathered, and the merge builds from those.
+kept: a hundred million of them would be 205 GB; they come in blocks, and one pass over these does all. A recipe without
+lists (a scan, a graph) cannot be made in parts: its shards keep the vectors, and the merge builds from those.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import faiss
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 from pyarrow import ipc
 
-from index_builder.facts import StepFacts, read_facts, write_facts
-from index_builder.gather import gather, within
-from index_builder.parts import coarse, refinement
+from index_builder.artifact import AXES_NAME, CENTRES_NAME
+from index_builder.assign import nearest_centre
+from index_builder.axes import ArtifactAxes
+from index_builder.device import Device
+from index_builder.facts import ASSIGN, StepFacts, read_facts, write_facts
+from index_builder.list_centres import ListCentres
+from index_builder.list_codes import add_codes, packed
+from index_builder.lists_file import Sizes, sizes_of
 from index_builder.pin import Pin, require_format
-from index_builder.train import EMPTY_NAME, TRAINED, read_questions
-from index_builder.tune import Questions, Truth, find_truth
+from index_builder.source import Block, Coverage, ShardSource, even
+from index_builder.train import EMPTY_NAME, EMPTY_REFINE, TRAINED, read_questions, require_trained
+from index_builder.tune import Questions, Truth, learn, no_truth
+from index_builder.vector_file import ShardRows
 from lookalike.contracts.encoder import Vectors
-from lookalike.contracts.errors import MissingPrerequisite
-from lookalike.contracts.progress import Progress
+from lookalike.contracts.errors import LookalikeError
+from lookalike.contracts.progress import Progress, Step
 from lookalike.storage.atomic import new_directory
-from lookalike.storage.delta import DeltaTables
 
 SHARDS = "shards"
 ROWS_NAME = "items.arrow"
 VECTORS_NAME = "vectors.f32"
 CODES_NAME = "codes.faiss"
 REFINE_CODES = "refine.codes"
+SIZES_NAME = "sizes.npy"
 TRUTH_NAME = "truth.npz"
 ADD_ROWS = 8_192
+SMALL = ipc.IpcWriteOptions(compression="zstd")
+"""Items of a shard are there once more in the artifact."""
 
 
 def shard_folder(work: Path, number: int) -> Path:
@@ -42,97 +52,120 @@ def shard_folder(work: Path, number: int) -> Path:
     return work / SHARDS / f"{number:05d}"
 
 
-def encode(work: Path, pin: Pin, number: int, tables: DeltaTables, progress: Progress) -> StepFacts:
+def encode(work: Path, pin: Pin, number: int, source: ShardSource, progress: Progress, at_a_time: int = 1) -> StepFacts:
     """Write the folder of a shard, whole or not at all; a finished one stays as it is.
 
-    Raises MissingPrerequisite before training, and what `gather` raises.
+    `at_a_time`: how many processes encode, for the facts. Raises MissingPrerequisite before training, and what the
+    source raises.
     """
     require_format(pin)
     target = shard_folder(work, number)
     if target.exists():
         return read_facts(target)
-    if not (work / TRAINED).is_dir():
-        raise MissingPrerequisite(f"build {pin.build_id} is not trained yet: `lookalike index train` comes first")
-    started, shard = time.monotonic(), pin.shards[number]
+    require_trained(work, pin)
+    started, trained = time.monotonic(), work / TRAINED
     with new_directory(target) as folder:
-        scratch = folder / VECTORS_NAME
-        rows = gather(tables, pin.table_versions, pin.space, within(shard.start, shard.stop), scratch, progress)
-        with pa.OSFile(str(folder / ROWS_NAME), "wb") as sink, ipc.new_file(sink, rows.items.schema) as writer:
-            writer.write_table(rows.items)
-        if pin.recipe.nlist is not None:
-            _write_codes(folder, work / TRAINED, rows.vectors, number, progress)
-        items = len(rows.vectors)
-        coverage = rows.coverage
-        del rows  # before the file goes, or is cut to the rows that were kept
-        if pin.recipe.nlist is not None:
-            scratch.unlink()
-        else:
-            with scratch.open("r+b") as file:
-                file.truncate(items * pin.space.dim * 4)
-        facts = StepFacts.since(started, coverage)
+        kept: _Kept = _Vectors(folder) if pin.recipe.nlist is None else _Codes(folder, trained, pin.device)
+        with progress.step(f"encode shard {number}") as step:
+            coverage = _encode(folder, even(source.blocks(pin.shards[number], folder, progress), ADD_ROWS), kept, step)
+        facts = StepFacts.since(started, coverage, at_a_time, kept.devices)
         write_facts(folder, facts)
     return facts
 
 
-def _write_codes(folder: Path, trained: Path, vectors: Vectors, number: int, progress: Progress) -> None:
+def _encode(folder: Path, blocks: Iterable[Block], kept: "_Kept", step: Step) -> Coverage:
+    """One pass over the blocks. A shard without any row has no file of items."""
+    coverage, last = Coverage(), ""
+    with ExitStack() as files:
+        items: ipc.RecordBatchFileWriter | None = None
+        for block in blocks:
+            coverage = Coverage.joined([coverage, block.coverage])
+            if len(block.vectors) == 0:
+                continue
+            last = _in_order(last, block.items["item_id"])
+            if items is None:
+                sink = files.enter_context(pa.OSFile(str(folder / ROWS_NAME), "wb"))
+                items = files.enter_context(ipc.new_file(sink, block.items.schema, options=SMALL))
+            items.write_table(copied(block.items))
+            kept.add(np.ascontiguousarray(block.vectors, dtype=np.float32))
+            step.advance(len(block.vectors))
+        kept.finish()
+    return coverage
+
+
+def copied(rows: pa.Table) -> pa.Table:
+    """Row by row, because a slice brings along buffers of what it was cut from, and equal rows must be equal bytes."""
+    return rows.combine_chunks().take(pa.array(np.arange(rows.num_rows)))
+
+
+def _in_order(last: str, ids: pa.ChunkedArray) -> str:
+    """The last id of a block. Raises LookalikeError for one that is there twice or out of order."""
+    before = pa.chunked_array([pa.array([last], ids.type), *ids.slice(0, len(ids) - 1).chunks])
+    wrong = ids.filter(pc.less_equal(ids, before))
+    if len(wrong):
+        raise LookalikeError(f"item {wrong[0]} is there twice, or not in the order of ids; the source is at fault")
+    return str(ids[-1])
+
+
+class _Kept(Protocol):
+    """What is kept of a shard's vectors, and which device had a part in it."""
+
+    devices: dict[str, Device]
+
+    def add(self, vectors: Vectors) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _Codes:
     """The codes that are searched first, the finer ones as plain bytes, and the truth about the questions."""
-    index = faiss.read_index(str(trained / EMPTY_NAME))
-    first, refine = coarse(index), refinement(index)
-    with progress.step(f"encode shard {number}", len(vectors)) as step, (folder / REFINE_CODES).open("wb") as finer:
-        for block in blocks(vectors):
-            first.add(block)
-            if refine is not None:
-                finer.write(refine.sa_encode(block).tobytes())
-            step.advance(len(block))
-    faiss.write_index(first, str(folder / CODES_NAME))
-    truth = find_truth(vectors, read_questions(trained))
-    np.savez(folder / TRUTH_NAME, scores=truth.scores, rows=truth.rows)
+
+    def __init__(self, folder: Path, trained: Path, pinned: Device) -> None:
+        self._folder = folder
+        self._axes = ArtifactAxes.load(trained / AXES_NAME)
+        self._centres, device = nearest_centre(ListCentres.read(trained / CENTRES_NAME), pinned)
+        self.devices: dict[str, Device] = {ASSIGN: device}
+        self._first = faiss.read_index(str(trained / EMPTY_NAME))
+        self._refine = faiss.read_index(str(trained / EMPTY_REFINE))
+        self._truth = no_truth(read_questions(trained))
+        self._finer = (folder / REFINE_CODES).open("wb")
+
+    def add(self, vectors: Vectors) -> None:
+        learn(self._truth, vectors, int(self._first.ntotal))
+        add_codes(self._first, self._axes.codes.of_items(vectors), self._centres.nearest_of(vectors))
+        self._finer.write(np.asarray(self._refine.sa_encode(self._axes.finer.of_items(vectors))).data)
+
+    def finish(self) -> None:
+        self._finer.close()
+        faiss.write_index(packed(self._first), str(self._folder / CODES_NAME))
+        np.save(self._folder / SIZES_NAME, sizes_of(self._first))
+        np.savez(self._folder / TRUTH_NAME, scores=self._truth.scores, rows=self._truth.rows)
+
+
+class _Vectors:
+    """The vectors as they are, for an index that cannot be made in parts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / VECTORS_NAME).open("wb")
+        self.devices: dict[str, Device] = {}
+
+    def add(self, vectors: Vectors) -> None:
+        self._file.write(vectors.data)
+
+    def finish(self) -> None:
+        self._file.close()
+
+
+def read_sizes(folder: Path) -> Sizes:
+    """Of the lists of a finished shard, shape (nlist,)."""
+    sizes: Sizes = np.load(folder / SIZES_NAME)
+    return sizes
 
 
 def read_truth(folder: Path, questions: Questions) -> Truth:
     """Of a finished shard with lists."""
     with np.load(folder / TRUTH_NAME) as kept:
         return Truth(questions, kept["scores"], kept["rows"])
-
-
-@dataclass(frozen=True)
-class ShardRows:
-    """Vectors of all shards, one after the other, as one array that is read from disk: slices and chosen rows."""
-
-    parts: tuple[Vectors, ...]
-    starts: NDArray[np.int64]
-
-    @classmethod
-    def open(cls, folders: list[Path], dim: int) -> "ShardRows":
-        """Map the vectors of finished shards, in this order."""
-        paths = [folder / VECTORS_NAME for folder in folders]
-        parts = tuple(
-            np.memmap(path, np.float32, "r").reshape(-1, dim) if path.stat().st_size else np.empty((0, dim), np.float32)
-            for path in paths
-        )
-        return cls(parts, np.cumsum([0, *(len(part) for part in parts)]))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return int(self.starts[-1]), int(self.parts[0].shape[1])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Vectors:
-        if isinstance(rows, slice):
-            first, last, _ = rows.indices(len(self))
-            cuts = [
-                part[max(first - start, 0) : max(last - start, 0)]
-                for part, start in zip(self.parts, self.starts, strict=False)
-            ]
-            return np.concatenate(cuts)
-        chosen = np.empty((len(rows), self.shape[1]), np.float32)
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(owner):
-            mine = owner == number
-            chosen[mine] = self.parts[number][rows[mine] - self.starts[number]]
-        return chosen
 
 
 def blocks(vectors: "Vectors | ShardRows") -> Iterator[Vectors]:

@@ -1,50 +1,52 @@
-"""Train: an empty index with its quantiser, from a sample of the pinned tables; every shard is encoded with it.
+"""Train: list centres, axes and empty codes, from a sample of the vectors; every shard is encoded with them.
 
-The sample is drawn by a hash of the item id, and the 8-bit codes span the vectors of the whole table, so that neither
-depends on shards, files or threads. Two things in faiss depend on the order in which threads finish: inserting into a
-graph, and so the graph over the list centres too. Both are done by one thread; clustering and list filling keep all
-threads, being deterministic.
+Inserting into a graph, and so into the one over the list centres, depends in faiss on the order in which threads
+finish: one does it. Clustering and list filling keep all threads, being deterministic.
 """
 
 import time
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 import pyarrow as pa
 
-from index_builder.clustering import SEED
-from index_builder.facts import StepFacts, write_facts
-from index_builder.gather import VECTOR_COLUMNS, check_vectors, gather, of_space
-from index_builder.parts import inverted_lists, refinement
-from index_builder.pin import Pin, drawn, require_format
-from index_builder.quantiser import QuantiserFacts, centres_for, put_centres
-from index_builder.tune import EncodeTexts, Questions, draw_questions
+from index_builder.artifact import AXES_NAME, CENTRES_NAME
+from index_builder.axes import ArtifactAxes, Axes, AxesFit
+from index_builder.facts import TRAIN, StepFacts, write_facts
+from index_builder.list_centres import ListCentres
+from index_builder.list_codes import empty_codes
+from index_builder.memory import FEWEST_PER_LIST, TEXT_SAMPLE
+from index_builder.pin import Pin, require_format
+from index_builder.quantiser import TRAINED_ANEW, QuantiserFacts, centres_for
+from index_builder.source import Sample, Source
+from index_builder.trial import CodesFacts, choose_codes
+from index_builder.tune import EncodeTexts, Questions, draw_questions, question_rows
 from lookalike.contracts.encoder import Vectors
-from lookalike.contracts.errors import LookalikeError
-from lookalike.contracts.manifest import IndexRecipe
+from lookalike.contracts.errors import LookalikeError, MissingPrerequisite
 from lookalike.contracts.progress import Progress
-from lookalike.contracts.tables import EMBEDDINGS
 from lookalike.storage.atomic import new_directory
-from lookalike.storage.delta import DeltaTables
 
 TRAINED = "trained"
 EMPTY_NAME = "empty.faiss"
+EMPTY_REFINE = "empty-refine.faiss"
 QUANTISER_NAME = "quantiser.json"
-SAMPLE_NAME = "sample.f32"
 QUESTIONS_NAME = "questions.npz"
-FEWEST_PER_LIST = 39  # faiss's own guideline
+CODES_FACTS = "codes.json"
+RANGE_SAMPLE = 65_536
+"""Images of the sample that the finer codes span. Of the others four numbers in 100,000 are clipped, by little, and
+recall is within 0.001 of what the span of all vectors gives, for which these would have to be read once more."""
 NO_LISTS = "the recipe has no quantiser; shards hold vectors, and the merge builds the index from them"
 
 
 def train(
-    work: Path, pin: Pin, tables: DeltaTables, progress: Progress, encode_texts: EncodeTexts | None = None
+    work: Path, pin: Pin, source: Source, progress: Progress, encode_texts: EncodeTexts | None = None
 ) -> QuantiserFacts:
     """Write the folder `work/trained`, whole or not at all; a finished one stays as it is.
 
     `encode_texts`: the encoder's, so that search is tuned for words too; without it for pictures only.
-    Raises BadVectors, SpaceMismatch, or LookalikeError when the sample is too small.
+    Raises BadVectors, SpaceMismatch, MissingPrerequisite (no GPU, and the build was pinned for one), or LookalikeError
+    when the sample is too small.
     """
     require_format(pin)
     target = work / TRAINED
@@ -54,15 +56,28 @@ def train(
             if pin.recipe.nlist is None:
                 facts = QuantiserFacts(how="none", because=NO_LISTS)
             else:
-                facts = _train_lists(folder, pin, tables, progress, encode_texts)
+                facts = _train_lists(folder, pin, source, progress, encode_texts)
             (folder / QUANTISER_NAME).write_text(facts.model_dump_json(indent=2))
-            write_facts(folder, StepFacts.since(started))
+            trained_on = {TRAIN: pin.device} if facts.how == TRAINED_ANEW else {}
+            write_facts(folder, StepFacts.since(started, devices=trained_on))
     return read_quantiser(work)
+
+
+def require_trained(work: Path, pin: Pin) -> None:
+    """Raises MissingPrerequisite before the training step."""
+    if not (work / TRAINED).is_dir():
+        raise MissingPrerequisite(f"build {pin.build_id} is not trained yet: `lookalike index train` comes first")
 
 
 def read_quantiser(work: Path) -> QuantiserFacts:
     """What the training step wrote. Raises FileNotFoundError before it."""
     return QuantiserFacts.model_validate_json((work / TRAINED / QUANTISER_NAME).read_text())
+
+
+def read_codes_facts(trained: Path) -> CodesFacts | None:
+    """What the training step chose; None for a recipe without lists."""
+    path = trained / CODES_FACTS
+    return CodesFacts.model_validate_json(path.read_text()) if path.exists() else None
 
 
 def read_questions(trained: Path) -> Questions:
@@ -71,61 +86,53 @@ def read_questions(trained: Path) -> Questions:
         return Questions(kept["vectors"], kept["are_texts"])
 
 
-def empty_index(recipe: IndexRecipe, dim: int) -> Any:
-    """An untrained, empty index of a settled recipe."""
-    return faiss.index_factory(dim, recipe.factory.format(nlist=recipe.nlist), faiss.METRIC_INNER_PRODUCT)
-
-
 def _train_lists(
-    folder: Path, pin: Pin, tables: DeltaTables, progress: Progress, encode_texts: EncodeTexts | None
+    folder: Path, pin: Pin, source: Source, progress: Progress, encode_texts: EncodeTexts | None
 ) -> QuantiserFacts:
-    low, high, vectors = _range(pin, tables, progress)
-    sample, titles = _sample(folder / SAMPLE_NAME, pin, tables, vectors, progress)
+    sample = _sample(folder, pin, source, progress)
     with progress.step(f"train {pin.recipe.nlist:,} lists") as step:
-        centres, facts = centres_for(pin, sample)
-        index = empty_index(pin.recipe, pin.space.dim)
-        put_centres(inverted_lists(index), centres)
-        index.train(sample)
-        refine = refinement(index)
-        if refine is not None:  # a sample's range would clip the others
-            refine.train(np.stack([low, high]))
-        faiss.write_index(index, str(folder / EMPTY_NAME))
-        questions = draw_questions(sample, titles, encode_texts)
+        found, facts = centres_for(pin, sample.vectors)
+        centres = ListCentres.of(found)
+        centres.write(folder / CENTRES_NAME)
+        questions = draw_questions(sample.vectors, sample.titles, encode_texts)
         np.savez(folder / QUESTIONS_NAME, vectors=questions.vectors, are_texts=questions.are_texts)
-        step.advance(len(sample))
+        step.advance(len(sample.vectors))
+    with progress.step("make axes for the questions"):
+        fit = AxesFit(sample.vectors, _texts(sample, encode_texts))
+        chosen = choose_codes(fit, centres, sample.vectors, questions, pin.recipe.bits_per_axis)
+        (folder / CODES_FACTS).write_text(chosen.model_dump_json(indent=2))
+        axes = ArtifactAxes(fit.cut(chosen.axes), fit.cut(chosen.finer_axes))
+        axes.save(folder / AXES_NAME)
+        first = empty_codes(axes.codes.of_items(centres.vectors), chosen.bits)
+        faiss.write_index(first, str(folder / EMPTY_NAME))
+        faiss.write_index(_finer_codes(axes.finer, sample.vectors), str(folder / EMPTY_REFINE))
     return facts
 
 
-def _range(pin: Pin, tables: DeltaTables, progress: Progress) -> tuple[Vectors, Vectors, int]:
-    """Least and greatest value by dimension over all vectors of the space, and how many vectors there are."""
-    low = np.full(pin.space.dim, np.inf, np.float32)
-    high, seen = -low, 0
-    version = pin.table_versions[EMBEDDINGS.name]
-    with progress.step("span of vectors") as step:
-        for batch in tables.batches(EMBEDDINGS, VECTOR_COLUMNS, of_space(pin.space), version):
-            if batch.num_rows == 0:
-                continue
-            block = check_vectors(batch, pin.space)
-            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
-            seen += len(block)
-            step.advance(len(block))
-    return low, high, seen
+def _texts(sample: Sample, encode_texts: EncodeTexts | None) -> Vectors | None:
+    """Titles of some of the sample's items as the encoder writes them, none of them a question of the trial."""
+    if encode_texts is None:
+        return None
+    others = np.setdiff1d(np.arange(len(sample.vectors)), question_rows(len(sample.vectors)))
+    some = others[np.linspace(0, len(others) - 1, min(len(others), TEXT_SAMPLE)).astype(np.int64)]
+    return encode_texts(sample.titles.take(pa.array(some)).to_pylist())
 
 
-def _sample(
-    scratch: Path, pin: Pin, tables: DeltaTables, vectors: int, progress: Progress
-) -> tuple[Vectors, pa.ChunkedArray]:
-    """Vectors to train on and the titles of their items."""
+def _finer_codes(axes: Axes, sample: Vectors) -> faiss.IndexScalarQuantizer:
+    """Empty. What they span follows from some images: each is a sum of many numbers, and few lie far beyond."""
+    images = axes.of_items(sample[:: -(-len(sample) // RANGE_SAMPLE)])
+    codes = faiss.IndexScalarQuantizer(images.shape[1], faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    codes.train(images)
+    return codes
+
+
+def _sample(folder: Path, pin: Pin, source: Source, progress: Progress) -> Sample:
     nlist = pin.recipe.nlist or 1
-    wanted = nlist * pin.recipe.train_points_per_list
-    gathered = gather(tables, pin.table_versions, pin.space, drawn(vectors, wanted) or "true", scratch, progress)
-    found = len(gathered.vectors)
-    if found < nlist * FEWEST_PER_LIST:
+    sample = source.sample(nlist * pin.recipe.train_points_per_list, folder, progress)
+    if len(sample.vectors) < nlist * FEWEST_PER_LIST:
         raise LookalikeError(
-            f"recipe {pin.recipe.name} with {nlist:,} lists cannot be trained on {found:,} items with a current vector "
-            f"(at least {nlist * FEWEST_PER_LIST:,} are needed); run `lookalike embed`, or choose recipe exact or hnsw"
+            f"recipe {pin.recipe.name} with {nlist:,} lists cannot be trained on {len(sample.vectors):,} items with a "
+            f"current vector (at least {nlist * FEWEST_PER_LIST:,} are needed); run `lookalike embed`, or choose "
+            "recipe exact or hnsw"
         )
-    rows = np.sort(np.random.default_rng(SEED).choice(found, min(found, wanted), replace=False))
-    chosen = np.ascontiguousarray(gathered.vectors[rows], dtype=np.float32)
-    scratch.unlink()
-    return chosen, gathered.items["title"].take(pa.array(rows))
+    return sample

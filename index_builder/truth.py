@@ -33,16 +33,27 @@ def exact_top_k(vectors: Rows, queries: Vectors, k: int) -> tuple[Vectors, NDArr
     """
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     rows = np.full((len(queries), k), -1, dtype=np.int64)
-    for first in range(0, len(queries), BLOCK_QUERIES):
-        part = slice(first, first + BLOCK_QUERIES)
-        for start in range(0, len(vectors), BLOCK_ROWS):
-            block = np.asarray(vectors[start : start + BLOCK_ROWS], dtype=np.float32)
-            found = queries[part] @ block.T
-            numbers = np.broadcast_to(np.arange(start, start + len(block)), found.shape)
-            scores[part], rows[part] = best(
-                np.concatenate([scores[part], found], axis=1), np.concatenate([rows[part], numbers], axis=1), k
-            )
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        improve(scores, rows, queries, np.asarray(vectors[start : start + BLOCK_ROWS], dtype=np.float32), start)
     return scores, rows
+
+
+def improve(scores: Vectors, rows: NDArray[np.int64], queries: Vectors, block: Vectors, start: int) -> None:
+    """Let `block`, the rows from `start` on, into the best so far, in place; blocks come in the order of their rows."""
+    for first in range(0, len(queries), BLOCK_QUERIES):
+        found = queries[first : first + BLOCK_QUERIES] @ block.T
+        # Equal ones come later and so do not count. Few are better than the last of the best, after the first blocks.
+        better = found > scores[first : first + BLOCK_QUERIES, -1:]
+        for number in np.flatnonzero(better.any(axis=1)).tolist():
+            columns, query = np.flatnonzero(better[number]), first + number
+            scores[query], rows[query] = (
+                each[0]
+                for each in best(
+                    np.concatenate([scores[query], found[number, columns]])[None],
+                    np.concatenate([rows[query], columns + start])[None],
+                    scores.shape[1],
+                )
+            )
 
 
 def best(scores: Vectors, rows: NDArray[np.int64], k: int) -> tuple[Vectors, NDArray[np.int64]]:

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from index_builder.artifact import REFINE_NAME
+from index_builder.plan import COLD_ROW_WORK, ROW_WORK
 from index_builder.reader import FaissIndex
-from index_builder.truth import Rows, best, exact_top_k
+from index_builder.truth import Rows, best, exact_top_k, improve
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.manifest import OperatingPoint
 
@@ -29,13 +31,18 @@ KEPT = 100
 NOISE = 0.3
 SEED = 11
 ROUNDING = 1e-5
-PROBES = tuple(sorted({round(2 ** (half / 2)) for half in range(21)}))
+PROBES = tuple(sorted({round(2 ** (half / 2)) for half in range(25)}))
 FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 GRAPH_DEPTHS = tuple(sorted({round(16 * 2 ** (half / 2)) for half in range(13)}))
+ASKED_TOGETHER = 32
 ENOUGH = 0.9995
 """Beyond this recall nothing deeper is tried."""
-REFINED_ROW = 40.0
-"""Work of one candidate's finer code, in rows of a list that are scanned."""
+NEARLY = 0.002
+"""Where none holds the recall asked for, so much less than the best is as good: the last of it costs the most."""
+MORE_WORK = 4.0
+"""Beyond so many times the work of what is chosen no lists are probed: the curve shows what more recall would cost."""
+CACHED_BYTES = 8 * 2**30
+"""Of finer codes, about so many lie in the page cache of a machine that such an artifact is served from."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def draw_questions(
 ) -> Questions:
     """At most QUESTIONS of each kind, the same ones for the same items; `titles[i]` belongs to `vectors[i]`."""
     random = np.random.default_rng(SEED)
-    rows = np.sort(random.choice(len(vectors), min(QUESTIONS, len(vectors)), replace=False))
+    rows = _drawn(random, len(vectors))
     noise = random.normal(size=(len(rows), vectors.shape[1])).astype(np.float32)
     moved = vectors[rows] + NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
     pictures = (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
@@ -70,27 +77,52 @@ def draw_questions(
     return Questions(np.concatenate([pictures, texts]), np.arange(len(pictures) + len(texts)) >= len(pictures))
 
 
+def question_rows(count: int) -> NDArray[np.int64]:
+    """Of so many rows those that `draw_questions` makes questions of, ascending."""
+    return _drawn(np.random.default_rng(SEED), count)
+
+
+def _drawn(random: np.random.Generator, count: int) -> NDArray[np.int64]:
+    return np.sort(random.choice(count, min(QUESTIONS, count), replace=False))
+
+
 def find_truth(vectors: Rows, questions: Questions) -> Truth:
     """By comparing all of `vectors`."""
     return Truth(questions, *exact_top_k(vectors, questions.vectors, KEPT))
 
 
+def no_truth(questions: Questions) -> Truth:
+    """Of no rows yet."""
+    shape = len(questions.vectors), KEPT
+    return Truth(questions, np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64))
+
+
+def learn(truth: Truth, block: Vectors, start: int) -> None:
+    """Let the rows from `start` on into `truth`, in place."""
+    improve(truth.scores, truth.rows, truth.questions.vectors, block, start)
+
+
 def joined(parts: Sequence[Truth], starts: Sequence[int]) -> Truth:
     """Of all rows together, where those of each part begin at its start."""
-    rows = [np.where(part.rows < 0, -1, part.rows + start) for part, start in zip(parts, starts, strict=True)]
-    scores = np.concatenate([part.scores for part in parts], axis=1)
-    return Truth(parts[0].questions, *best(scores, np.concatenate(rows, axis=1), KEPT))
+    scores, rows = parts[0].scores, np.where(parts[0].rows < 0, -1, parts[0].rows + starts[0])
+    for part, start in zip(parts[1:], starts[1:], strict=True):
+        moved = np.where(part.rows < 0, -1, part.rows + start)
+        both = np.concatenate([scores, part.scores], axis=1), np.concatenate([rows, moved], axis=1)
+        scores, rows = best(*both, KEPT)
+    return Truth(parts[0].questions, scores, rows)
 
 
 def tune(index: FaissIndex, truth: Truth, recall: float) -> tuple[dict[str, int], tuple[OperatingPoint, ...]]:
-    """The cheapest parameters that hold `recall` for every kind of question (the best there are if none does), and the
-    points that no cheaper one equals, cheapest first."""
-    tried = sorted(_tried(index, truth), key=lambda each: each.work)
+    """The cheapest parameters that hold `recall` for every kind of question (nearly the best there is, if none do), and
+    the points that no cheaper one equals, cheapest first."""
+    tried = sorted(_tried(index, truth, recall), key=lambda each: each.work)
     front: list[_Tried] = []
     for each in tried:
         if not front or each.lowest > front[-1].lowest:
             front.append(each)
-    chosen = next((each for each in front if each.lowest >= recall), front[-1])
+    best_found = front[-1].lowest
+    enough = recall if best_found >= recall else best_found - NEARLY
+    chosen = next(each for each in front if each.lowest >= enough)
     return chosen.search, tuple(_timed(index, truth, each) for each in front)
 
 
@@ -106,20 +138,24 @@ class _Tried:
         return self.pictures if self.texts is None else min(self.pictures, self.texts)
 
 
-def _tried(index: FaissIndex, truth: Truth) -> Iterator[_Tried]:
-    """Every setting worth trying; deeper ones only while they find more."""
+def _tried(index: FaissIndex, truth: Truth, recall: float) -> Iterator[_Tried]:
+    """Every setting worth trying; deeper ones only while they find more, and for not too much work."""
     recipe, items = index.manifest.recipe, index.manifest.items
     depth = min(DEPTH, items)
     if recipe.nlist is not None:
         factors = [factor for factor in FACTORS if factor * depth <= items] or [1]
+        refined, cheapest = depth * _refined_row(index), np.inf
         for nprobe in (probes for probes in PROBES if probes <= recipe.nlist):
-            found = index.search_depths({"nprobe": nprobe}, truth.questions.vectors, depth, factors)
             scanned = nprobe * items / recipe.nlist
+            if scanned > MORE_WORK * cheapest:
+                return
+            found = _by_depths(index, nprobe, truth.questions.vectors, depth, factors)
             here = [
-                _judged({"nprobe": nprobe, "k_factor": factor}, scanned + factor * depth * REFINED_ROW, rows, truth)
+                _judged({"nprobe": nprobe, "k_factor": factor}, scanned + factor * refined, rows, truth)
                 for factor, rows in found.items()
             ]
             yield from here
+            cheapest = min([cheapest, *(each.work for each in here if each.lowest >= recall)])
             if max(each.lowest for each in here) >= ENOUGH:
                 return
     elif "efSearch" in recipe.search:
@@ -133,15 +169,33 @@ def _tried(index: FaissIndex, truth: Truth) -> Iterator[_Tried]:
         yield _judged({}, items, index.search_with({}, truth.questions.vectors, depth)[1], truth)
 
 
+def _by_depths(
+    index: FaissIndex, nprobe: int, questions: Vectors, depth: int, factors: Sequence[int]
+) -> dict[int, NDArray[np.int64]]:
+    """A few questions at a time: pages of the candidates' codes count as memory of the process."""
+    found: dict[int, list[NDArray[np.int64]]] = {factor: [] for factor in factors}
+    for first in range(0, len(questions), ASKED_TOGETHER):
+        part = index.search_depths({"nprobe": nprobe}, questions[first : first + ASKED_TOGETHER], depth, factors)
+        index.let_go()
+        for factor, rows in part.items():
+            found[factor].append(rows)
+    return {factor: np.concatenate(rows) for factor, rows in found.items()}
+
+
+def _refined_row(index: FaissIndex) -> float:
+    """Work of one candidate's finer code, in rows of a list that are scanned: most come from disk where codes are many.
+
+    By their size and not by this machine, so that the same vectors give the same parameters.
+    """
+    codes = index.manifest.files.get(REFINE_NAME)
+    cold = 0.0 if codes is None else max(0.0, 1 - CACHED_BYTES / codes.bytes)
+    return ROW_WORK + cold * (COLD_ROW_WORK - ROW_WORK)
+
+
 def _judged(search: dict[str, int], work: float, found: NDArray[np.int64], truth: Truth) -> _Tried:
     """A found row counts when it is as near as the last true one: of equal pictures, any is right."""
-    depth = found.shape[1]
-    right = np.array(
-        [
-            len(set(rows.tolist()) & set(known[scores >= scores[depth - 1] - ROUNDING].tolist())) / depth
-            for rows, scores, known in zip(found, truth.scores, truth.rows, strict=True)
-        ]
-    )
+    near = truth.scores >= truth.scores[:, found.shape[1] - 1, None] - ROUNDING
+    right = ((found[:, :, None] == truth.rows[:, None]) & near[:, None]).any(axis=2).mean(axis=1)
     texts = truth.questions.are_texts
     return _Tried(search, work, float(right[~texts].mean()), float(right[texts].mean()) if texts.any() else None)
 
@@ -154,6 +208,7 @@ def _timed(index: FaissIndex, truth: Truth, tried: _Tried) -> OperatingPoint:
     for question in questions:
         index.search_with(tried.search, question[None], depth)
     mean_ms = (time.perf_counter() - started) * 1000 / len(questions)
+    index.let_go()
     return OperatingPoint(
         search=tried.search, recall_at_10=tried.pictures, recall_at_10_of_texts=tried.texts, mean_ms=round(mean_ms, 4)
     )

@@ -1,6 +1,6 @@
 """Building an index: `build` in one go, or `index pin | train | encode | merge`, each a command that may be killed."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,12 +53,23 @@ def train(context: typer.Context, build: Build) -> None:
 
 @index.command()
 def encode(
-    context: typer.Context, shard: Annotated[int, typer.Argument(min=0, help="number of the shard")], build: Build
+    context: typer.Context,
+    build: Build,
+    shard: Annotated[int | None, typer.Argument(min=0, help="number of the shard")] = None,
+    every: Annotated[bool, typer.Option("--all", help="all shards that are missing")] = False,
+    engine: Annotated[Literal["processes", "spark"], typer.Option(help="what encodes them all")] = "processes",
 ) -> None:
-    """Gather and encode one shard; several may run at once."""
-    from lookalike.line.build_steps import encode as run
+    """Gather and encode one shard, of which several may run at once; or all that are missing."""
+    from lookalike.line.build_shards import encode as run
+    from lookalike.line.build_shards import encode_all
 
     console: Console = context.obj
+    if every == (shard is not None):
+        raise typer.BadParameter("name the number of a shard, or --all")
+    if shard is None:
+        count = encode_all(console.settings, console.progress, build, engine)
+        console.done(f"encoded {count} shards of build {build}", {"build": build, "encoded": count})
+        return
     report = run(console.settings, console.progress, build, shard)
     verb = "encoded" if report.encoded else "nothing to do for"
     console.done(f"{verb} shard {shard} of build {build}: {report.items:,} items", report)

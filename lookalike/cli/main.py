@@ -18,6 +18,7 @@ from lookalike.cli import (
     feedback,
     index,
     nights,
+    plan,
     reembed,
     releases,
     search,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(catalogue.app, name="catalogue")
 _MODULES = (
     steps,
+    plan,
     index,
     changes,
     stream,

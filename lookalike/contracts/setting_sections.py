@@ -79,7 +79,15 @@ class IndexSettings(_Section):
     recall: float = Field(
         default=0.98, gt=0, le=1, description="recall@10 that search parameters are tuned for, of pictures and of words"
     )
-    shard_items: int = Field(default=500_000, ge=1, description="items gathered and encoded at once, by one task")
+    shard_items: int = Field(default=500_000, ge=1, description="items of a shard at most; fewer where memory is short")
+    processes: int = Field(default=1, ge=0, description="shards encoded at a time; 0: as many as there are cores")
+    build_memory_bytes: int = Field(
+        default=8 * 2**30, ge=2**20, description="cap of a whole build, all its processes together"
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto",
+        description="that trains lists, finds the list of each vector and makes graphs; gpu: NVIDIA's, extra index-gpu",
+    )
     max_drift: float = Field(
         default=0.05, ge=0, description="trained lists are used again while vectors lie at most this much farther off"
     )
@@ -90,6 +98,10 @@ class GateSettings(_Section):
     """Bars of the gate. All are demanded; lowering one is a decision that the ledger keeps."""
 
     min_recall_at_10: float = Field(default=0.95, ge=0, le=1)
+    min_filtered_recall_at_10: float = Field(default=0.95, ge=0, le=1, description="under each filter, of each kind")
+    filter_shares: tuple[float, ...] = Field(
+        default=(0.5, 0.1, 0.01, 0.001, 0.0001), min_length=1, description="of the items, that the filters let pass"
+    )
     max_label_drop: float = Field(default=0.01, ge=0, le=1, description="allowed fall of a label metric against live")
     max_row_loss: float = Field(default=0.05, ge=0, le=1, description="allowed loss of rows against live")
     max_latency_ms: float = Field(default=100.0, gt=0, description="p99 of a single query on this machine")

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
-from lookalike.line.build_steps import BuildReport, encode, merge, pin, train
+from lookalike.line.build_shards import encode_all
+from lookalike.line.build_steps import BuildReport, merge, pin, train
 
 
 def build(settings: Settings, progress: Progress, recipe: str | None = None, encoder: str | None = None) -> BuildReport:
@@ -22,7 +23,6 @@ def build(settings: Settings, progress: Progress, recipe: str | None = None, enc
     pinned = pin(settings, recipe, encoder)
     if not pinned.reused:
         train(settings, progress, pinned.build)
-        for shard in pinned.shards:
-            encode(settings, progress, pinned.build, shard)
+        encode_all(settings, progress, pinned.build)
     report = merge(settings, progress, pinned.build)
     return replace(report, reused=pinned.reused, seconds=time.monotonic() - started)

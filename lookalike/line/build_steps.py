@@ -1,12 +1,11 @@
-"""EMBEDDINGS → index candidate, step by step: pin, train, encode each shard, merge and register.
+"""EMBEDDINGS → index candidate, step by step: pin, train, encode each shard (`build_shards`), merge and register.
 
 Each step is idempotent and may be killed: what is finished stays, what is half-written is thrown away, and a build
 that is released answers each of its steps with nothing to do. Shards are encoded by as many processes as one likes.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +18,14 @@ from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.line.actor import current_actor
 from lookalike.line.pins import (
     BuildPin,
+    alone,
     build_folder,
     build_of,
     discard,
     discard_unfinished,
     locks_folder,
     read_pin,
-    require_build,
+    source_of,
     write_pin,
 )
 from lookalike.line.watermark import log_offsets
@@ -69,16 +69,6 @@ class TrainReport:
 
 
 @dataclass(frozen=True)
-class EncodeReport:
-    """One shard. `encoded` is False when it was finished before."""
-
-    build: str
-    shard: int
-    items: int
-    encoded: bool
-
-
-@dataclass(frozen=True)
 class BuildReport:
     """A registered candidate. `reused`: it was there before this call."""
 
@@ -100,15 +90,16 @@ def pin(settings: Settings, recipe: str | None = None, encoder: str | None = Non
 
     `encoder`: folder or hub id whose space is indexed; default: the one in use.
     """
+    from index_builder.delta_source import DeltaSource
     from index_builder.pin import make_pin
     from models.encoders import encoder_directory, open_encoder
 
     path = encoder or encoder_in_use(settings)
     space = open_encoder(path, device="cpu", threads=1).space
     tables, registry = DeltaTables(settings.tables_root), Registry(settings)
-    versions = {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)}
-    offsets = log_offsets(settings, versions[SILVER.name], versions[EMBEDDINGS.name])
-    wanted = make_pin(settings, space, tables, versions, recipe, offsets)
+    source = DeltaSource.newest(tables, space)
+    offsets = log_offsets(settings, source.versions[SILVER.name], source.versions[EMBEDDINGS.name])
+    wanted = make_pin(settings, source, recipe, offsets, words=True)
     existing = _same_inputs(registry, tables, wanted)
     if existing is not None:
         return _reused(existing)
@@ -124,35 +115,19 @@ def pin(settings: Settings, recipe: str | None = None, encoder: str | None = Non
 
 def train(settings: Settings, progress: Progress, build: str) -> TrainReport:
     """Train the quantiser, or take over the live release's; recipes without lists have none. Raises NotFound."""
+    from index_builder.memory import capped
     from index_builder.train import TRAINED
     from index_builder.train import train as run
 
-    with _alone(settings, build, "train") as found:
+    with alone(settings, build, "train") as found:
         if isinstance(found, BuildPin):
             folder = build_folder(settings, build)
             discard_unfinished(folder / TRAINED)
-            facts = run(folder, found, DeltaTables(settings.tables_root), progress, _texts_by(found))
+            with capped(settings.index.build_memory_bytes):
+                facts = run(folder, found, source_of(settings, found), progress, _texts_by(found))
             return TrainReport(build, facts.how, facts.because)
     quantiser = Manifest.read(found).build.get("quantiser", {})
     return TrainReport(build, quantiser.get("how", "none"), f"the build is released already: {found.name}")
-
-
-def encode(settings: Settings, progress: Progress, build: str, shard: int) -> EncodeReport:
-    """Gather and encode one shard. Raises NotFound (build, shard), MissingPrerequisite before training."""
-    from index_builder.shard import encode as run
-    from index_builder.shard import shard_folder
-
-    with _alone(settings, build, f"encode {shard}") as found:
-        if not isinstance(found, BuildPin):
-            return EncodeReport(build, shard, 0, encoded=False)
-        if not 0 <= shard < len(found.shards):
-            raise NotFound(f"build {build} has no shard {shard}; it has 0 to {len(found.shards) - 1}")
-        folder = build_folder(settings, build)
-        target = shard_folder(folder, shard)
-        there = target.is_dir()
-        discard_unfinished(target)
-        facts = run(folder, found, shard, DeltaTables(settings.tables_root), progress)
-    return EncodeReport(build, shard, facts.indexed, encoded=not there)
 
 
 def merge(settings: Settings, progress: Progress, build: str) -> BuildReport:
@@ -161,7 +136,7 @@ def merge(settings: Settings, progress: Progress, build: str) -> BuildReport:
     Killed anywhere and run again it gives the same version. Raises NotFound, MissingPrerequisite (shards are missing).
     """
     started = time.monotonic()
-    with _alone(settings, build, "merge") as found:
+    with alone(settings, build, "merge") as found:
         if isinstance(found, BuildPin):
             version = _seal(settings, progress, build_folder(settings, build), found)
             discard(settings, build)
@@ -172,22 +147,15 @@ def merge(settings: Settings, progress: Progress, build: str) -> BuildReport:
     return _report(release.version, found, True, started)
 
 
-@contextmanager
-def _alone(settings: Settings, build: str, step: str) -> Iterator[BuildPin | Path]:
-    """What the build is, pinned or released, while no other process does the same step of it."""
-    require_build(settings, build)
-    with only_writer(locks_folder(settings), f"{build}-{step.replace(' ', '-')}", f"index {step} --build {build}"):
-        yield require_build(settings, build)  # it may have been released while this process waited
-
-
 def _seal(settings: Settings, progress: Progress, work: Path, pinned: BuildPin) -> str:
+    from index_builder.memory import capped
     from index_builder.merge import merge as run
 
     target = settings.releases_root / pinned.release
     if not target.is_dir():  # else a process was killed between sealing and clearing away
         discard_unfinished(target)
-        with new_directory(target) as folder:
-            run(work, folder, pinned, DeltaTables(settings.tables_root), progress, _texts_by(pinned))
+        with new_directory(target) as folder, capped(settings.index.build_memory_bytes):
+            run(work, folder, pinned, source_of(settings, pinned), progress, _texts_by(pinned))
     return Registry(settings).register(target, pinned.encoder_dir, current_actor()).version
 
 

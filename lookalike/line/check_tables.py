@@ -7,20 +7,18 @@ release was built from, so that a night that lost a fifth of the catalogue says 
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.space import EmbeddingSpace
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.contracts.verdict import Check
+from lookalike.evaluation.pinned import PinnedTables
 from lookalike.quality.expectations import run_embedding_suites, run_silver_suites, said
 from lookalike.releases.registry import Registry
 from lookalike.releases.release import Alias, Release
 from lookalike.storage.delta import DeltaTables
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LOG = logging.getLogger("lookalike.check")
 
@@ -58,7 +56,7 @@ def check_silver(settings: Settings) -> TableChecks:
     version = tables.version(SILVER.name)
     docs, name = _place(settings, SILVER.name)
     report = run_silver_suites(
-        tables.read(SILVER, None, "NOT deleted", version),
+        PinnedTables(tables, {SILVER.name: version}).silver,
         bars=settings.gate,
         last_rows=_rows_of_live(settings, tables),
         docs=docs,
@@ -76,17 +74,18 @@ def check_embeddings(settings: Settings, encoder: str | None = None) -> TableChe
     from spark.embed_spaces import encoders_to_build
 
     tables = DeltaTables(settings.tables_root)
-    silver = tables.read(SILVER, None, "NOT deleted", tables.version(SILVER.name))
+    pinned = PinnedTables(tables, {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)})
     paths = encoders_to_build(settings) if encoder is None else [encoder]
     spaces = [open_encoder(path, device="cpu", threads=1).space for path in paths]
-    return _joined(EMBEDDINGS.name, [_check_space(settings, tables, silver, space) for space in spaces])
+    return _joined(EMBEDDINGS.name, [_check_space(settings, pinned, space) for space in spaces])
 
 
-def _check_space(settings: Settings, tables: DeltaTables, silver: "pa.Table", space: EmbeddingSpace) -> Checked:
-    version = tables.version(EMBEDDINGS.name)
+def _check_space(settings: Settings, pinned: PinnedTables, space: EmbeddingSpace) -> Checked:
     docs, name = _place(settings, f"{EMBEDDINGS.name}-{space.fingerprint}")
-    embeddings = tables.read(EMBEDDINGS, None, f"space = '{space.fingerprint}'", version)
-    report = run_embedding_suites(silver, embeddings, space=space, docs=docs, run_name=name)
+    embeddings = partial(pinned.embeddings, space)
+    report = run_embedding_suites(pinned.silver, embeddings, space=space, docs=docs, run_name=name)
+    version = pinned.versions[EMBEDDINGS.name]
+    assert version is not None
     return _checked(EMBEDDINGS.name, version, space.fingerprint, report.checks[0], report.docs)
 
 
@@ -96,7 +95,8 @@ def _rows_of_live(settings: Settings, tables: DeltaTables) -> int | None:
     if live is None:
         return None
     try:
-        return int(tables.read(SILVER, ["item_id"], "NOT deleted", live.table_versions[SILVER.name]).num_rows)
+        pinned = PinnedTables(tables, {SILVER.name: live.table_versions[SILVER.name]})
+        return sum(int(batch.num_rows) for batch in pinned.silver(["item_id"]))
     except Exception as error:  # the storage engine's own errors, when the version's log or files are gone
         LOG.warning("%s", _unreadable(live, error))
         return live.items

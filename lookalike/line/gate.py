@@ -7,6 +7,7 @@ queries are timed on this machine.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from lookalike.contracts.manifest import Manifest
@@ -14,10 +15,9 @@ from lookalike.contracts.progress import Progress
 from lookalike.contracts.settings import Settings
 from lookalike.contracts.verdict import Check, Verdict
 from lookalike.evaluation.candidate import measure_candidate
-from lookalike.evaluation.label import draw_items
-from lookalike.evaluation.pinned import questions_about, read_pinned
+from lookalike.evaluation.pinned import PinnedTables, questions_about, read_pinned, shown_of
 from lookalike.line.actor import current_actor
-from lookalike.line.measurements import Side, measure_space, measure_speed, shared_questions
+from lookalike.line.measurements import Side, filters_to_ask, label_questions, measure_space, measure_speed
 from lookalike.line.releases import find_release
 from lookalike.quality.artifact import bytes_on_disk, corrupt_files
 from lookalike.quality.evidence import run_name, write_evidence
@@ -62,12 +62,10 @@ def _judge(settings: Settings, release: Release, live: Release | None, advance: 
     faults = corrupt_files(release.index_dir, manifest)
     if faults:
         return judge_unreadable(manifest, faults, at, compared_with)
-    tables = DeltaTables(settings.tables_root)
-    pinned = read_pinned(tables, manifest.space, manifest.table_versions)
-    advance()
+    tables = PinnedTables(DeltaTables(settings.tables_root), manifest.table_versions)
     suites = run_suites(
-        pinned.silver,
-        pinned.embeddings,
+        tables.silver,
+        partial(tables.embeddings, manifest.space),
         space=manifest.space,
         bars=bars,
         last_rows=live.items if live else None,
@@ -75,24 +73,27 @@ def _judge(settings: Settings, release: Release, live: Release | None, advance: 
         run_name=run_name(at, manifest.sha256),
     )
     advance()
+    pinned = read_pinned(tables, manifest.space, bars.sample_queries, bars.seed)
+    advance()
     candidate, theirs = Side.open(release, settings), Side.open(live, settings) if live else None
     space = measure_space(candidate, pinned, settings)
     advance()
-    items = draw_items(pinned.reference.item_ids, bars.sample_queries, bars.seed)
-    recall_questions = questions_about(items, pinned.reference, pinned.labels, candidate.encoder.encode_texts)
-    label_questions, live_questions = shared_questions(candidate, theirs, pinned, tables, bars)
+    titles = shown_of(tables, {*pinned.drawn.item_ids, *pinned.labelled.item_ids}, "title")
+    encode = candidate.encoder.encode_texts
+    ours, other = label_questions(candidate, theirs, pinned, titles)
     measures = measure_candidate(
         candidate.index,
         pinned.reference,
-        recall_questions,
-        label_questions,
+        questions_about(pinned.drawn.item_ids, pinned.drawn.vectors, titles, encode),
+        ours,
         pinned.labels,
         seed=bars.seed,
+        filters=filters_to_ask(candidate.index, pinned, bars),
         live=theirs.index if theirs else None,
-        live_questions=live_questions,
+        live_questions=other,
     )
     advance()
-    speed = measure_speed(candidate, items, pinned.labels)
+    speed = measure_speed(candidate, pinned.drawn.item_ids, titles)
     advance()
     return judge(
         Measured(

@@ -7,8 +7,10 @@ goes when its release is registered; from then on the release's own manifest ans
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
@@ -19,6 +21,11 @@ from lookalike.contracts.settings import Settings
 from lookalike.releases.registry import Registry
 from lookalike.releases.release import Release
 from lookalike.storage.atomic import TEMPORARY_PREFIX, new_directory, temporary_beside
+from lookalike.storage.delta import DeltaTables
+from lookalike.storage.table_lock import only_writer
+
+if TYPE_CHECKING:
+    from index_builder.delta_source import DeltaSource
 
 PIN_NAME = "pin.json"
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -82,6 +89,21 @@ def require_build(settings: Settings, build: str) -> BuildPin | Path:
         return released
     known = ", ".join(under_way(settings)) or "none"
     raise NotFound(f"there is no build {build}; under way: {known}. `lookalike index pin` starts one")
+
+
+@contextmanager
+def alone(settings: Settings, build: str, step: str) -> Iterator[BuildPin | Path]:
+    """What the build is, pinned or released, while no other process does the same step of it."""
+    require_build(settings, build)
+    with only_writer(locks_folder(settings), f"{build}-{step.replace(' ', '-')}", f"index {step} --build {build}"):
+        yield require_build(settings, build)  # it may have been released while this process waited
+
+
+def source_of(settings: Settings, pinned: BuildPin) -> "DeltaSource":
+    """The rows that were pinned."""
+    from index_builder.delta_source import DeltaSource
+
+    return DeltaSource(DeltaTables(settings.tables_root), pinned.space, pinned.table_versions)
 
 
 def released_as(settings: Settings, build: str) -> Path | None:

@@ -21,7 +21,8 @@ from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.settings import IndexSettings, Settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.line.build import build
-from lookalike.line.build_steps import encode, merge, pin, train
+from lookalike.line.build_shards import encode, encode_all
+from lookalike.line.build_steps import merge, pin, train
 from lookalike.line.maintenance import pins
 from lookalike.line.pins import under_way
 from lookalike.releases.registry import Registry
@@ -175,7 +176,7 @@ def test_a_shard_killed_in_the_middle_starts_over(home):
     shards = home / "builds" / one / "shards"
     process = start(home, "index", "encode", "2", "--build", one)
     deadline = time.monotonic() + 120
-    while not list(shards.glob(".tmp-00002-*/vectors.f32")) and time.monotonic() < deadline:
+    while not list(shards.glob(".tmp-00002-*/vectors.scratch")) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
     process.communicate()
@@ -252,3 +253,38 @@ def test_an_encoder_that_is_named_is_indexed_and_registered(home, tmp_path):
     release = Registry(settings).release(report.version)
     assert open_encoder(str(release.encoder_dir), "cpu", 1).space == other
     assert pin(exact).reused is False
+
+
+def test_a_build_in_two_processes_that_is_killed_goes_on_from_its_shards(home, tmp_path):
+    other = tmp_path / "other"
+    add(other, clustered(ITEMS, 0, 256), "item")
+    expected = Manifest.read(build(settings_of(other, shard_items=ITEMS), LogProgress()).directory)
+    process = start(home, "--set", "index.processes=2", "build")
+    deadline = time.monotonic() + 240
+    while not (done := list(home.glob("builds/*/shards/[0-9]*"))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    sizes = [shard / "sizes.npy" for shard in done]  # the merge takes codes out of the folders
+    kept = {path: path.stat().st_mtime_ns for path in sizes}
+    assert kept and len(list(home.glob("builds/*/shards/[0-9]*"))) < 5
+    again = start(home, "--set", "index.processes=2", "build")
+    while again.poll() is None and time.monotonic() < deadline + 240:
+        there = {path: path.stat().st_mtime_ns for path in kept if path.exists()}
+        assert there.items() <= kept.items()  # until the merge clears them away, they are as they were
+        time.sleep(0.05)
+    assert again.returncode == 0
+    report = json.loads(again.communicate()[0])
+    assert digests(Manifest.read(Path(report["directory"]))) == digests(expected)
+    assert Manifest.read(Path(report["directory"])).build["shards"] == 5
+
+
+def test_all_shards_that_are_missing_are_encoded_at_once(home):
+    settings = settings_of(home, processes=2)
+    one = pin(settings).build
+    train(settings, LogProgress(), one)
+    encode(settings, LogProgress(), one, 3)
+    assert run(home, "index", "encode", "--all", "--build", one) == {"build": one, "encoded": 4}
+    assert encode_all(settings, LogProgress(), one) == 0
+    run(home, "index", "encode", "--build", one, code=2)
+    assert merge(settings, LogProgress(), one).items == ITEMS

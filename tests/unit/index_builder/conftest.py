@@ -6,11 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from index_builder.build import build
+from index_builder.delta_source import DeltaSource
+from index_builder.merge import record
+from index_builder.pin import Pin
 from index_builder.reader import FaissIndex, open_index
 from lookalike.contracts.manifest import Manifest
 from lookalike.contracts.progress import LogProgress
@@ -97,8 +101,15 @@ class Catalogue:
     def vectors_by_id(self) -> np.ndarray:
         return self.vectors[np.argsort(np.array(self.ids, dtype=object))]
 
+    @property
+    def source(self) -> DeltaSource:
+        return DeltaSource.newest(self.tables, self.space)
+
+    def source_of(self, pin: Pin) -> DeltaSource:
+        return DeltaSource(self.tables, pin.space, pin.table_versions)
+
     def build(self, target: Path, recipe: str = "exact") -> Manifest:
-        return build(self.settings, self.space, self.tables, target, LogProgress(), recipe)
+        return build(self.settings, self.source, target, LogProgress(), recipe)
 
     def extend(self, silver: pa.Table | None = None, embeddings: pa.Table | None = None) -> "Catalogue":
         if silver is not None:
@@ -121,6 +132,28 @@ def make_catalogue(home: Path, items: int, order_seed: int = 3, files: int = 2) 
         tables.append(SILVER, silver_rows(names))
         tables.append(EMBEDDINGS, embedding_rows(names, vectors[part], space.fingerprint))
     return Catalogue(settings, tables, space, ids, vectors)
+
+
+def turn_back(folder: Path, vectors: np.ndarray, apart: bool = True) -> faiss.IndexRefine:
+    """Make an artifact with lists one of before axes were: codes are on the encoder's own ones, and centres within the
+    index; finer codes `apart`, or within it too. Returns that index, made by faiss."""
+    manifest = Manifest.read(folder)
+    factory = f"IVF{manifest.recipe.nlist}_HNSW32,RaBitQfs,Refine(SQ8)"
+    whole = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    whole.train(vectors)
+    whole.add(vectors)
+    for name in ("refine.faiss", "centres.faiss", "axes.npz", "attributes.sets"):
+        (folder / name).unlink()
+    faiss.write_index(whole.base_index if apart else whole, str(folder / "index.faiss"))
+    if apart:
+        faiss.write_index(whole.refine_index, str(folder / "refine.faiss"))
+    files = {path.name: record(path) for path in folder.iterdir() if path.name != "manifest.json"}
+    recipe = manifest.recipe.model_copy(
+        update={"bits_per_axis": 0.0, "factory": "IVF{nlist}_HNSW32,RaBitQfs,Refine(SQ8)"}
+    )
+    told = manifest.model_copy(update={"files": files, "recipe": recipe})
+    (folder / "manifest.json").write_text(told.model_dump_json())
+    return whole
 
 
 @pytest.fixture(scope="session")

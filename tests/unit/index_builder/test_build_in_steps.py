@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import faiss
@@ -12,14 +13,17 @@ from pyarrow import ipc
 
 from index_builder import merge as merging
 from index_builder import tune
+from index_builder.axes import even_product
 from index_builder.merge import merge, missing_shards
 from index_builder.pin import Pin, make_pin
 from index_builder.reader import open_index
-from index_builder.shard import ShardRows, encode, shard_folder
+from index_builder.shard import encode, shard_folder
 from index_builder.train import train
+from index_builder.vector_file import ShardRows
 from lookalike.contracts.errors import LookalikeError, MissingPrerequisite
 from lookalike.contracts.manifest import Manifest
 from lookalike.contracts.progress import LogProgress
+from lookalike.contracts.row_set import RowSet
 from lookalike.contracts.settings import IndexSettings, Settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 
@@ -36,24 +40,21 @@ def strange(kit, tmp_path_factory):
     return catalogue.extend(kit.silver_rows(STRANGE), kit.embedding_rows(STRANGE, vectors, catalogue.space.fingerprint))
 
 
-def versions(tables) -> dict[str, int]:
-    return {table.name: tables.version(table.name) for table in (SILVER, EMBEDDINGS)}
-
-
 def pinned(catalogue, shard_items: int, recipe: str = "exact") -> Pin:
     settings = Settings(home=catalogue.settings.home, index=IndexSettings(shard_items=shard_items))
-    return make_pin(settings, catalogue.space, catalogue.tables, versions(catalogue.tables), recipe)
+    return make_pin(settings, catalogue.source, recipe)
 
 
 def steps(catalogue, pin: Pin, work, seed: int = 0) -> Manifest:
     """All steps, the shards in a random order."""
-    train(work, pin, catalogue.tables, LogProgress())
+    source = catalogue.source_of(pin)
+    train(work, pin, source, LogProgress())
     numbers = [shard.number for shard in pin.shards]
     random.Random(seed).shuffle(numbers)
     for number in numbers:
-        encode(work, pin, number, catalogue.tables, LogProgress())
+        encode(work, pin, number, source, LogProgress())
     (work / "sealed").mkdir()
-    return merge(work, work / "sealed", pin, catalogue.tables, LogProgress())
+    return merge(work, work / "sealed", pin, source, LogProgress())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -72,53 +73,69 @@ def test_shards_in_any_number_and_order_give_the_bytes_of_one(strange, tmp_path,
 
 
 def test_joined_codes_are_those_of_one_plain_index(kit, strange, tmp_path):
-    """Independent of shards: the trained index, filled by faiss itself in one call."""
+    """Independent of shards: the trained parts, filled by faiss itself in one call with images by a plain product."""
     pin = pinned(strange, 400, "ivf_rabitq")
     steps(strange, pin, tmp_path)
     sealed = open_index(tmp_path / "sealed")
     ids = sealed.columns["item_id"].to_pylist()
     assert ids == sorted(ids, key=str.encode) and len(ids) == ITEMS
-    vectors = dict(zip(strange.ids, strange.vectors, strict=True))
-    vectors |= dict(zip(STRANGE, kit.clustered(len(STRANGE), seed=77), strict=True))
-    plain = faiss.read_index(str(tmp_path / "trained" / "empty.faiss"))
-    plain.add(np.stack([vectors[item_id] for item_id in ids]))
-    for part, name in ((plain.base_index, "index.faiss"), (plain.refine_index, "refine.faiss")):
+    known = dict(zip(strange.ids, strange.vectors, strict=True))
+    known |= dict(zip(STRANGE, kit.clustered(len(STRANGE), seed=77), strict=True))
+    vectors = np.stack([known[item_id] for item_id in ids])
+    first, refine = (
+        faiss.read_index(str(tmp_path / "trained" / name)) for name in ("empty.faiss", "empty-refine.faiss")
+    )
+    axes, centres = np.load(tmp_path / "sealed" / "axes.npz"), sealed.centres()
+    lists, rows = (vectors @ centres.T).argmax(axis=1), np.arange(ITEMS)
+    images = np.ascontiguousarray(even_product(vectors, axes["codes_items"]))
+    np.testing.assert_allclose(images, vectors @ axes["codes_items"], atol=1e-6)
+    first.add_core(ITEMS, faiss.swig_ptr(images), faiss.swig_ptr(rows), faiss.swig_ptr(lists))
+    refine.add(even_product(vectors, axes["finer_items"]))
+    plain = faiss.IndexIVFRaBitQFastScan(first, 32)
+    for part, name in ((plain, "index.faiss"), (refine, "refine.faiss")):
         faiss.write_index(part, str(tmp_path / "plain"))
         assert (tmp_path / "plain").read_bytes() == (tmp_path / "sealed" / name).read_bytes()
     queries = kit.clustered(20, seed=2)
-    search = faiss.SearchParametersIVF(nprobe=8, quantizer_params=faiss.SearchParametersHNSW(efSearch=64))
-    _, expected = plain.search(
-        queries, 10, params=faiss.IndexRefineSearchParameters(k_factor=6, base_index_params=search)
-    )
-    np.testing.assert_array_equal(sealed.search_with({"nprobe": 8, "k_factor": 6}, queries, 10)[1], expected)
+    near = np.argsort(-(queries @ centres.T), axis=1)[:, :8].astype(np.int64)
+    plain.nprobe = 8
+    candidates = plain.search_preassigned(queries @ axes["codes_queries"], 60, near, np.zeros(near.shape, np.float32))[
+        1
+    ]
+    exact = queries @ refine.reconstruct_n(0, ITEMS).astype(np.float64).dot(axes["finer_queries"].T).T
+    for dots, found, given in zip(
+        exact, candidates, sealed.search_with({"nprobe": 8, "k_factor": 6}, queries, 10)[1], strict=True
+    ):
+        assert given.tolist() == sorted(found.tolist(), key=lambda row: -dots[row])[:10]
 
 
 def test_shards_keep_no_vectors_where_there_are_codes(strange, tmp_path):
     pin = pinned(strange, 1_000, "ivf_rabitq")
-    train(tmp_path, pin, strange.tables, LogProgress())
-    encode(tmp_path, pin, 0, strange.tables, LogProgress())
+    train(tmp_path, pin, strange.source, LogProgress())
+    encode(tmp_path, pin, 0, strange.source, LogProgress())
     assert {path.name for path in shard_folder(tmp_path, 0).iterdir()} == {
-        "items.arrow", "codes.faiss", "refine.codes", "truth.npz", "facts.json",
+        "items.arrow", "codes.faiss", "sizes.npy", "refine.codes", "truth.npz", "facts.json",
     }  # fmt: skip
 
 
-def test_an_artifact_whose_index_holds_its_finer_codes_is_still_read(kit, strange, tmp_path):
-    """As they were made before finer codes had a file of their own."""
-    strange.build(tmp_path / "new", "ivf_rabitq")
-    shutil.copytree(tmp_path / "new", tmp_path / "old")
-    parts = [faiss.read_index(str(tmp_path / "new" / name)) for name in ("index.faiss", "refine.faiss")]
-    whole = faiss.IndexRefine(*parts)
-    faiss.write_index(whole, str(tmp_path / "old" / "index.faiss"))
-    (tmp_path / "old" / "refine.faiss").unlink()
-    manifest = Manifest.read(tmp_path / "new")
-    files = {name: merging.record(tmp_path / "old" / name) for name in ("index.faiss", "items.arrow")}
-    (tmp_path / "old" / "manifest.json").write_text(manifest.model_copy(update={"files": files}).model_dump_json())
-    new, old = open_index(tmp_path / "new"), open_index(tmp_path / "old")
-    for mask in (None, np.arange(ITEMS) % 2 == 0):
-        for ours, theirs in zip(
-            new.search(kit.clustered(20, 2), 10, mask), old.search(kit.clustered(20, 2), 10, mask), strict=True
-        ):
-            np.testing.assert_array_equal(ours, theirs)
+@pytest.mark.parametrize("apart", [False, True], ids=["in one file", "in two"])
+def test_an_artifact_with_codes_on_the_encoders_own_axes_is_still_read(kit, strange, tmp_path, apart):
+    """As they were made before axes were, and before finer codes had a file of their own."""
+    strange.build(tmp_path / "exact", "exact")
+    strange.build(tmp_path / "old", "ivf_rabitq")
+    vectors = open_index(tmp_path / "exact").vectors(np.arange(ITEMS))
+    whole = kit.turn_back(tmp_path / "old", vectors, apart)
+    opened, queries = open_index(tmp_path / "old"), kit.clustered(20, 2)
+    base = faiss.SearchParametersIVF(nprobe=8, quantizer_params=faiss.SearchParametersHNSW(efSearch=64))
+    params = faiss.IndexRefineSearchParameters(k_factor=6, base_index_params=base)
+    scores, rows = whole.search(queries, 10, params=params)
+    ours = opened.search_with({"nprobe": 8, "k_factor": 6}, queries, 10)
+    np.testing.assert_array_equal(ours[1], rows)
+    np.testing.assert_allclose(ours[0], scores, atol=1e-5)
+    np.testing.assert_array_equal(opened.vectors(np.arange(ITEMS)), whole.refine_index.reconstruct_n(0, ITEMS))
+    half = np.arange(ITEMS) % 2 == 0
+    dots = np.where(half, queries @ vectors.T, -np.inf)
+    for found, true in zip(opened.search(queries, 10, RowSet.of(half))[1], np.argsort(-dots)[:, :10], strict=True):
+        assert len(set(found.tolist()) & set(true.tolist())) >= 9
 
 
 def test_the_truth_of_shards_joined_is_the_truth_of_all(kit, tmp_path):
@@ -156,7 +173,7 @@ def test_each_id_is_in_one_shard_and_shards_are_about_equal(strange):
 
 
 def test_ranges_are_cut_from_a_sample_where_there_are_many_ids(strange, monkeypatch):
-    monkeypatch.setattr("index_builder.pin.BOUNDARY_SAMPLE", 400)
+    monkeypatch.setattr("index_builder.delta_source.BOUNDARY_SAMPLE", 400)
     pin = pinned(strange, 500)
     starts = [shard.start for shard in pin.shards]
     assert starts == [shard.start for shard in pinned(strange, 500).shards]
@@ -169,7 +186,7 @@ def test_the_same_inputs_are_the_same_build(kit, tmp_path):
     first = pinned(catalogue, 10)
     assert pinned(catalogue, 7).build_id == first.build_id  # shards do not change the result
     assert pinned(catalogue, 10, "hnsw").build_id != first.build_id
-    other = make_pin(catalogue.settings, kit.space_of("a"), catalogue.tables, versions(catalogue.tables), "exact")
+    other = make_pin(catalogue.settings, replace(catalogue, space=kit.space_of("a")).source, "exact")
     assert other.build_id == first.build_id
     catalogue.extend(kit.silver_rows(["new"]))
     assert pinned(catalogue, 10).build_id != first.build_id
@@ -188,28 +205,28 @@ def test_what_was_pinned_is_built_although_the_tables_go_on(kit, tmp_path):
 def test_a_finished_step_stays_and_a_half_written_one_is_not_seen(strange, tmp_path):
     pin = pinned(strange, 1_000)
     with pytest.raises(MissingPrerequisite, match="not trained yet"):
-        encode(tmp_path, pin, 0, strange.tables, LogProgress())
-    train(tmp_path, pin, strange.tables, LogProgress())
-    encode(tmp_path, pin, 1, strange.tables, LogProgress())
+        encode(tmp_path, pin, 0, strange.source, LogProgress())
+    train(tmp_path, pin, strange.source, LogProgress())
+    encode(tmp_path, pin, 1, strange.source, LogProgress())
     half = tmp_path / "shards" / ".tmp-00000-beef"
     shutil.copytree(shard_folder(tmp_path, 1), half)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    train(tmp_path, pin, strange.tables, LogProgress())
-    encode(tmp_path, pin, 1, strange.tables, LogProgress())
+    train(tmp_path, pin, strange.source, LogProgress())
+    encode(tmp_path, pin, 1, strange.source, LogProgress())
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert missing_shards(tmp_path, pin) == [0, 2]
     (tmp_path / "sealed").mkdir()
     with pytest.raises(MissingPrerequisite, match="2 of 3 shards are not encoded: 0, 2"):
-        merge(tmp_path, tmp_path / "sealed", pin, strange.tables, LogProgress())
+        merge(tmp_path, tmp_path / "sealed", pin, strange.source, LogProgress())
 
 
 def test_a_build_of_an_earlier_format_is_begun_anew(strange, tmp_path):
     older = pinned(strange, 1_000).model_copy(update={"format_version": 1})
     assert older.build_id != pinned(strange, 1_000).build_id
     for step in (
-        lambda: train(tmp_path, older, strange.tables, LogProgress()),
-        lambda: encode(tmp_path, older, 0, strange.tables, LogProgress()),
-        lambda: merge(tmp_path, tmp_path / "sealed", older, strange.tables, LogProgress()),
+        lambda: train(tmp_path, older, strange.source, LogProgress()),
+        lambda: encode(tmp_path, older, 0, strange.source, LogProgress()),
+        lambda: merge(tmp_path, tmp_path / "sealed", older, strange.source, LogProgress()),
     ):
         with pytest.raises(LookalikeError, match=r"begun by an earlier version.*index pin"):
             step()
@@ -253,7 +270,7 @@ def test_rows_of_several_files_read_as_one_array(tmp_path):
     for number, (start, stop) in enumerate(pairwise(cuts)):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "vectors.f32").write_bytes(whole[start:stop].tobytes())
-    rows = ShardRows.open([tmp_path / str(number) for number in range(4)], 4)
+    rows = ShardRows([tmp_path / str(number) / "vectors.f32" for number in range(4)], 4)
     assert rows.shape == (23, 4) and len(rows) == 23
     for first, last in ((0, 23), (4, 7), (5, 6), (6, 6), (20, 99), (22, 23)):
         np.testing.assert_array_equal(rows[first:last], whole[first:last])

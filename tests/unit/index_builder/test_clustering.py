@@ -4,8 +4,9 @@ import faiss
 import numpy as np
 import pytest
 
-from index_builder import clustering
+from index_builder import clustering, list_centres
 from index_builder.clustering import allotted, find_centres, nearest_centres
+from index_builder.list_centres import ListCentres
 
 NLIST = 256
 
@@ -22,7 +23,9 @@ def error(centres, vectors):
 
 @pytest.fixture
 def in_two_levels(monkeypatch):
-    monkeypatch.setattr(clustering, "MANY_LISTS", 64)
+    """And by a graph."""
+    for module in (clustering, list_centres):
+        monkeypatch.setattr(module, "MANY_LISTS", 64)
 
 
 def test_two_levels_are_about_as_near_as_one(sample, kit, monkeypatch):
@@ -53,6 +56,7 @@ def test_the_same_sample_gives_the_same_centres_with_any_threads(sample, in_two_
 
 def test_the_graph_finds_nearly_always_the_nearest(sample, in_two_levels):
     centres = find_centres(sample, NLIST)
+    assert isinstance(ListCentres.of(centres)._index, faiss.IndexHNSW)
     right = nearest_centres(centres, sample) == (sample @ centres.T).argmax(axis=1)
     assert right.mean() > 0.99
 

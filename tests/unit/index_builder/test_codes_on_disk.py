@@ -94,8 +94,8 @@ def on_disk(empty, parts, expected, tmp_path):
 def test_rows_are_decoded_as_faiss_decodes_them(on_disk, expected, tmp_path):
     plain = faiss.read_index(str(tmp_path / "codes.faiss"))
     rows = np.random.default_rng(3).integers(0, sum(SIZES), 300)
-    np.testing.assert_array_equal(on_disk.decode(rows), plain.reconstruct_batch(rows))
-    np.testing.assert_array_equal(FinestCodes(plain, sum(SIZES)).decode(rows), plain.reconstruct_batch(rows))
+    np.testing.assert_array_equal(on_disk.vectors(rows), plain.reconstruct_batch(rows))
+    np.testing.assert_array_equal(FinestCodes(plain, sum(SIZES)).vectors(rows), plain.reconstruct_batch(rows))
 
 
 def test_the_best_of_candidates_by_score_then_row(on_disk, kit):
@@ -104,13 +104,27 @@ def test_the_best_of_candidates_by_score_then_row(on_disk, kit):
     candidates = np.stack([random.choice(sum(SIZES), 40, replace=False) for _ in queries])
     candidates[0, 3:] = -1
     scores, rows = on_disk.best_of(queries, candidates, 10)
-    stored = on_disk.decode(np.arange(sum(SIZES)))
+    stored = on_disk.vectors(np.arange(sum(SIZES)))
     for query, given, score, found in zip(queries, candidates, scores, rows, strict=True):
         dots = {row: float(stored[row] @ query) for row in given.tolist() if row >= 0}
         best = sorted(dots, key=lambda row: (-dots[row], row))[:10]
         assert found.tolist() == best + [-1] * (10 - len(best))
         np.testing.assert_allclose(score[: len(best)], [dots[row] for row in best], atol=1e-6)
         assert np.isneginf(score[len(best) :]).all()
+
+
+def test_the_best_of_the_first_few_are_those_of_each_few_alone_and_rows_are_decoded_once(on_disk, kit, monkeypatch):
+    queries, random, depths = kit.clustered(6, 11), np.random.default_rng(4), [40, 3, 25]
+    candidates = np.stack([random.choice(sum(SIZES), 40, replace=False) for _ in queries])
+    candidates[0, 20:], candidates[1, 2] = -1, -1
+    alone = [on_disk.best_of(queries, candidates[:, :depth], 10) for depth in depths]
+    decoded, real = [], FinestCodes._decoded
+    monkeypatch.setattr(FinestCodes, "_decoded", lambda self, rows: decoded.extend(rows) or real(self, rows))
+    found = on_disk.best_of_first(queries, candidates, 10, depths)
+    assert len(decoded) == (candidates >= 0).sum()
+    for (scores, rows), (right_scores, right_rows) in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(rows, right_rows)
+        np.testing.assert_allclose(scores, right_scores, atol=1e-6)
 
 
 def test_rows_that_are_not_in_memory_are_asked_for_and_come(tmp_path):
@@ -124,8 +138,8 @@ def test_rows_that_are_not_in_memory_are_asked_for_and_come(tmp_path):
     paged, rows = PagedRows(path, items, size), np.random.default_rng(1).integers(0, items, 200)
     paged.ask_for(rows)
     deadline = time.monotonic() + 20
-    while not paged._in_memory(rows) and time.monotonic() < deadline:
+    while not paged.in_memory(rows) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert paged._in_memory(rows)
+    assert paged.in_memory(rows)
     np.testing.assert_array_equal(paged.rows[rows], data[before:].reshape(items, size)[rows])
     paged.ask_for(np.array([0, items - 1] * 20))  # the last page is not a whole one

@@ -15,24 +15,22 @@ from index_builder.train import train
 from lookalike.contracts.manifest import Manifest
 from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.settings import IndexSettings, Settings
-from lookalike.contracts.tables import EMBEDDINGS, SILVER
 
 ITEMS = 3_000
 
 
 def pinned(catalogue, recipe: str = "ivf_rabitq", **index: object) -> Pin:
     settings = Settings(home=catalogue.settings.home, index=IndexSettings(shard_items=1_000, **index))
-    versions = {table.name: catalogue.tables.version(table.name) for table in (SILVER, EMBEDDINGS)}
-    return make_pin(settings, catalogue.space, catalogue.tables, versions, recipe)
+    return make_pin(settings, catalogue.source, recipe)
 
 
 def release(catalogue, pin: Pin, folder: Path) -> Manifest:
     work = folder.with_name(folder.name + "-work")
-    train(work, pin, catalogue.tables, LogProgress())
+    train(work, pin, catalogue.source_of(pin), LogProgress())
     for shard in pin.shards:
-        encode(work, pin, shard.number, catalogue.tables, LogProgress())
+        encode(work, pin, shard.number, catalogue.source_of(pin), LogProgress())
     folder.mkdir(parents=True)
-    return merge(work, folder, pin, catalogue.tables, LogProgress())
+    return merge(work, folder, pin, catalogue.source_of(pin), LogProgress())
 
 
 def more(kit, catalogue, vectors: np.ndarray, name: str):
@@ -84,6 +82,16 @@ def test_new_items_like_the_old_reuse_the_lists_again_and_again(kit, live, tmp_p
         np.testing.assert_array_equal(open_index(folder).centres(), open_index(first).centres())
         assert max(point.recall_at_10 for point in manifest.operating_points) > 0.95
     assert open_index(folder).rows_of(["night1-0149"])[0] >= 0
+
+
+def test_lists_of_a_release_from_before_axes_are_taken_over(kit, live, tmp_path):
+    catalogue, first = live
+    kit.turn_back(first, catalogue.vectors_by_id())
+    manifest = release(catalogue, offered(catalogue, first, max_drift=10, max_imbalance_growth=10), tmp_path / "next")
+    assert manifest.build["quantiser"]["how"] == "reused from version 7"
+    older, newer = open_index(first), open_index(tmp_path / "next")
+    np.testing.assert_array_equal(older.centres(), newer.centres())
+    assert "codes" in manifest.build and "axes.npz" in manifest.files
 
 
 def test_vectors_that_moved_away_train_new_lists(kit, live, tmp_path):

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from index_builder import plan as plans
+from index_builder import reader as readers
 from index_builder.reader import open_index
 from index_builder.truth import exact_top_k
 from lookalike.contracts.errors import CorruptArtifact
+from lookalike.contracts.row_set import RowSet
 
 DIM, ITEMS, K = 32, 3_000, 10
 RECIPES = ("exact", "hnsw", "ivf_rabitq")
-FILES = {False: {"index.faiss", "items.arrow"}, True: {"index.faiss", "items.arrow", "refine.faiss"}}
+FILES = {
+    False: {"index.faiss", "items.arrow", "attributes.sets"},
+    True: {"index.faiss", "items.arrow", "attributes.sets", "refine.faiss"},
+}
 
 
 def brute(index, queries, k, allowed=None):
@@ -35,39 +40,61 @@ def test_recall_without_a_filter(index, catalogue, queries):
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
-@pytest.mark.parametrize("exact_rows", [0, plans.EXACT_ROWS], ids=["by the index", "as planned"])
-@pytest.mark.parametrize("share", [0.5, 0.05, 0.001])
-def test_filters_give_k_allowed_rows_and_the_right_ones(index, queries, share, exact_rows, monkeypatch):
-    monkeypatch.setattr(plans, "EXACT_ROWS", exact_rows)
+@pytest.fixture
+def by_the_index(monkeypatch):
+    """Comparing all allowed rows never seems cheaper."""
+    monkeypatch.setattr(plans, "FEW_ROWS", 0)
+    monkeypatch.setattr(plans, "index_work", lambda *_: 0.0)
+    monkeypatch.setattr(readers, "STEP_WORK", 0.0)
+
+
+def check_filtered(index, queries, share, least):
     allowed = np.random.default_rng(8).random(ITEMS) < share
     there = min(K, int(allowed.sum()))
     assert there > 0
-    scores, rows = index.search(queries, K, allowed)
+    scores, rows = index.search(queries, K, RowSet.of(allowed))
     assert (rows[:, :there] >= 0).all()
     assert (rows[:, there:] == -1).all() and np.isneginf(scores[:, there:]).all()
     assert allowed[rows[:, :there]].all()
     assert all(len(set(row)) == there for row in rows[:, :there].tolist())
-    assert recall(rows[:, :there], brute(index, queries, there, allowed)) >= (0.95 if exact_rows == 0 else 1.0)
+    assert recall(rows[:, :there], brute(index, queries, there, allowed)) >= least
 
 
-def test_what_the_index_cannot_reach_is_compared_exactly(index, queries, monkeypatch):
-    """Allowed are only the 12 rows farthest from the query: no probe or walk near the query meets them."""
-    monkeypatch.setattr(plans, "EXACT_ROWS", 0)
-    monkeypatch.setattr(plans, "MAX_DEEPER", 1.0)
-    plans_seen = set()
+@pytest.mark.parametrize("share", [0.5, 0.05, 0.001])
+def test_filters_give_k_allowed_rows_and_the_right_ones(index, queries, share):
+    check_filtered(index, queries, share, 1.0 if share < 0.1 else 0.95)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05, 0.001])
+def test_so_they_do_by_the_index(index, queries, share, by_the_index):
+    check_filtered(index, queries, share, 0.95)
+
+
+@pytest.mark.parametrize("clusters", [1, 10, 40])
+def test_rows_that_lie_together_are_found_from_anywhere(index, queries, by_the_index, clusters):
+    """Allowed are the rows nearest to a few of them: most queries lie elsewhere."""
+    stored = index.vectors(np.arange(ITEMS))
+    allowed = (stored @ stored[np.arange(clusters) * 71].T).max(axis=1) > 0.6
+    assert K <= allowed.sum() < ITEMS / 2
+    _, rows = index.search(queries, K, RowSet.of(allowed))
+    assert allowed[rows].all()
+    assert recall(rows, brute(index, queries, K, allowed)) >= 0.95
+
+
+def test_what_a_graph_cannot_reach_is_compared_exactly(built, queries, by_the_index):
+    """Allowed are only the 12 rows farthest from the query: no walk near the query meets them."""
+    index = open_index(built["hnsw"])
     for query in queries[:10]:
         farthest = np.argsort(index.vectors(np.arange(ITEMS)) @ query)[:12]
         allowed = np.isin(np.arange(ITEMS), farthest)
-        _, rows, plan = index.planned_search(query[None], K, allowed)
-        plans_seen.add(plan)
+        _, rows, plan = index.planned_search(query[None], K, RowSet.of(allowed))
+        assert plan == "exact"
         np.testing.assert_array_equal(np.sort(rows), np.sort(brute(index, query[None], K, allowed)))
-    probes_all = index.manifest.recipe.search.get("nprobe", 0) >= (index.manifest.recipe.nlist or 1)
-    assert plans_seen == {"index" if probes_all else "exact"}
 
 
 def test_scores_are_inner_products_with_the_stored_vectors(index, queries):
     allowed = np.random.default_rng(8).random(ITEMS) < 0.5
-    for mask in (None, allowed):
+    for mask in (None, RowSet.of(allowed)):
         for exact in (False, True):
             scores, rows = index.search(queries, K, mask, exact)
             stored = index.vectors(rows.ravel()).reshape(len(queries), K, DIM)
@@ -81,8 +108,10 @@ def test_exact_on_demand(index, queries):
 
 
 def test_plan_is_told_honestly(built, queries, monkeypatch):
-    monkeypatch.setattr(plans, "EXACT_ROWS", 20)
-    half, few = np.arange(ITEMS) % 2 == 0, np.arange(ITEMS) < 20
+    monkeypatch.setattr(plans, "FEW_ROWS", 20)
+    monkeypatch.setattr(plans, "STEP_WORK", 0.0)
+    monkeypatch.setattr(readers, "STEP_WORK", 0.0)
+    half, few = RowSet.of(np.arange(ITEMS) % 2 == 0), RowSet.of(np.arange(ITEMS) < 20)
     told = {name: open_index(path) for name, path in built.items()}
     for name, index in told.items():
         assert index.planned_search(queries, K)[2] == ("exact" if name == "exact" else "index")
@@ -91,16 +120,16 @@ def test_plan_is_told_honestly(built, queries, monkeypatch):
 
 
 def test_deep_pages_are_full(index, queries):
-    allowed = np.arange(ITEMS) % 3 != 0
+    allowed = RowSet.of(np.arange(ITEMS) % 3 != 0)
     for k, mask in ((1_500, None), (1_999, allowed), (2_000, allowed), (ITEMS, None), (ITEMS + 5, None)):
-        there = min(k, ITEMS if mask is None else int(mask.sum()))
+        there = min(k, ITEMS if mask is None else mask.count)
         _, rows = index.search(queries[:2], k, mask)
         assert rows.shape == (2, k)
         assert all(len(set(row) - {-1}) == there for row in rows.tolist())
 
 
 def test_nothing_allowed_and_no_queries(index, queries):
-    scores, rows = index.search(queries, K, np.zeros(ITEMS, bool))
+    scores, rows = index.search(queries, K, RowSet.of(np.zeros(ITEMS, bool)))
     assert (rows == -1).all() and np.isneginf(scores).all()
     assert index.search(queries[:0], K)[1].shape == (0, K)
 
@@ -108,8 +137,8 @@ def test_nothing_allowed_and_no_queries(index, queries):
 def test_wrong_shapes_are_named(index, queries):
     with pytest.raises(ValueError, match=rf"\(n, {DIM}\)"):
         index.search(queries[:, :-1], K)
-    with pytest.raises(ValueError, match=rf"\({ITEMS},\)"):
-        index.search(queries, K, np.ones(ITEMS - 1, bool))
+    with pytest.raises(ValueError, match=rf"{ITEMS} rows; got {ITEMS - 1}"):
+        index.search(queries, K, RowSet.every(ITEMS - 1))
     for bad in (-1, ITEMS):
         with pytest.raises(IndexError):
             index.vectors(np.array([bad]))
@@ -124,7 +153,7 @@ def test_rows_of(index, catalogue):
 
 def test_threads_agree(index, queries):
     alone = [index.search(query[None], K)[1] for query in queries]
-    half = np.arange(ITEMS) % 2 == 0
+    half = RowSet.of(np.arange(ITEMS) % 2 == 0)
     masked = [index.search(query[None], K, half)[1] for query in queries]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
@@ -143,7 +172,7 @@ def test_files_are_mapped_and_may_be_read_only(built, recipe, tmp_path, queries)
         path.chmod(0o444)
     folder.chmod(0o555)
     index = open_index(folder)
-    index.search(queries, K, np.arange(ITEMS) % 2 == 0)
+    index.search(queries, K, RowSet.of(np.arange(ITEMS) % 2 == 0))
     maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
     assert {line.rsplit("/", 1)[1] for line in maps} == FILES[recipe == "ivf_rabitq"]
     assert not any("w" in line.split()[1] and "s" in line.split()[1] for line in maps)
@@ -156,7 +185,9 @@ def copy(built, tmp_path):
     return tmp_path / "copy"
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "refine.faiss"])
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "items.arrow", "refine.faiss", "attributes.sets", "centres.faiss", "axes.npz"]
+)
 def test_a_flipped_byte_is_found(copy, name):
     path = copy / name
     data = bytearray(path.read_bytes())
@@ -167,7 +198,9 @@ def test_a_flipped_byte_is_found(copy, name):
 
 
 @pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "refine.faiss"])
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "items.arrow", "refine.faiss", "attributes.sets", "centres.faiss", "axes.npz"]
+)
 def test_a_missing_or_cut_file_is_found(copy, name, verify):
     data = (copy / name).read_bytes()
     (copy / name).write_bytes(data[:-1])

@@ -1,0 +1,118 @@
+"""Build time: seconds by step, counted from what each step of `build.py` compares, codes and writes."""
+
+import math
+
+from index_builder.clustering import GRAPH_ROUNDS, GROUP_SAMPLE, ROUNDS
+from index_builder.list_centres import GRAPH_DEPTH
+from index_builder.lists import MANY_LISTS
+from index_builder.query_time import lists_us
+from index_builder.rates import Rates
+from index_builder.sizes import Codes, Sizes
+from index_builder.tune import DEPTH, FACTORS, PROBES, QUESTIONS
+
+KINDS = 2
+"""Of questions: pictures and words."""
+ASKED = KINDS * QUESTIONS
+MEASURED_PER_LIST = 16
+TRIAL_ROWS, TRIAL_LISTS, TRIAL_CANDIDATES = 65_536, 4_096, 40
+"""As `quantiser.py` and `trial.py` have them, which need a recipe that is chosen (a test compares)."""
+TRIED = (2, 3, 4, 5)
+"""Bits of an axis that codes are tried with, beside one, which takes next to nothing."""
+TIMED_QUESTIONS, TIMED_POINTS = 64, 3
+"""Questions that each point of the curve is timed with, and such points for each number of lists."""
+INSERTED_AMONG = 1e6
+"""Rows of the graph that the rate of insertion was measured in."""
+US_PER_S, NS_PER_S = 1e6, 1e9
+
+
+class BuildTime:
+    """For `items` vectors of `dim` dimensions on all cores of the rates; `source_us`: of reading one of them."""
+
+    def __init__(self, rates: Rates, items: int, dim: int, source_us: float | None, shards: int) -> None:
+        self._rates, self._items, self._dim = rates, items, dim
+        self._source = (rates.source_us if source_us is None else source_us) / US_PER_S
+        self._at_a_time = min(shards, rates.cores)
+
+    def of_vectors(self, sizes: Sizes, graph: bool) -> dict[str, float]:
+        """Seconds by step of a recipe that holds the vectors; one thread makes its graph."""
+        inserted = self._inserted(self._items) if graph else 0.0
+        truth = self._compared(self._items, ASKED)
+        return {
+            "train": 0.0,
+            "encode": self._items * self._source / self._at_a_time + self._written(sizes.index),
+            "merge": inserted + truth + self._written(sizes.disk) + self._rows(),
+        }
+
+    def of_lists(self, sizes: Sizes, nlist: int, codes: Codes, points_per_list: int, deepest: int) -> dict[str, float]:
+        """Seconds by step of a recipe with lists; `deepest`: lists that tuning probes at most."""
+        sample = min(nlist * points_per_list, self._items)
+        merge = self._written(sizes.disk) + self._rows() + self._tuned(nlist, codes, deepest)
+        return {
+            "train": sample * self._source + self._clustered(sample, nlist) + self._tried(sample, nlist),
+            "encode": self._items * self._encoded(nlist, codes) / self._at_a_time,
+            "merge": merge,
+        }
+
+    def _clustered(self, sample: int, nlist: int) -> float:
+        """As `clustering.py` does it, and once more for the figures."""
+        measured = self._assigned(min(sample, MEASURED_PER_LIST * nlist), nlist) + self._linked(nlist)
+        if nlist < MANY_LISTS:
+            return ROUNDS * self._compared(sample, nlist) + measured
+        groups = math.isqrt(nlist)
+        first = ROUNDS * self._compared(min(sample, GROUP_SAMPLE * groups), groups) + self._compared(sample, groups)
+        second = ROUNDS * self._compared(sample, nlist / groups)
+        return first + second + GRAPH_ROUNDS * (self._assigned(sample, nlist) + self._linked(nlist)) + measured
+
+    def _tried(self, sample: int, nlist: int) -> float:
+        """Axes made, and codes tried on some rows of the sample."""
+        rows, rates = min(sample, TRIAL_ROWS), self._rates
+        probed = min(nlist, TRIAL_LISTS)
+        seconds = 2 * self._compared(sample, self._dim) + self._assigned(rows, nlist) + self._compared(rows, ASKED)
+        for bits in TRIED:
+            axes = max(self._dim // bits, 1)
+            asked = lists_us(rates, 0, self._dim, Codes(axes, bits, 0), probed, rows, TRIAL_CANDIDATES, images=False)
+            seconds += (rows * axes * rates.code_us + ASKED * asked) / US_PER_S / rates.cores
+        return seconds
+
+    def _encoded(self, nlist: int, codes: Codes) -> float:
+        """One item, by one process."""
+        products = self._dim * (codes.axes + codes.finer_axes + ASKED)
+        coded = codes.axes * self._rates.code_us / US_PER_S + codes.finer_axes * self._rates.finer_ns / NS_PER_S
+        assigned = self._assigned(1, nlist) * self._rates.cores
+        return self._source + coded + assigned + products * self._rates.product_ns / NS_PER_S
+
+    def _tuned(self, nlist: int, codes: Codes, deepest: int) -> float:
+        """Every question with every number of lists; then some of them with each point of the curve."""
+        rates, total = self._rates, 0.0
+        probes = [nprobe for nprobe in PROBES if nprobe <= min(nlist, deepest)]
+        for nprobe in probes:
+            scanned = nprobe * self._items / nlist
+            first = lists_us(rates, nlist, self._dim, codes, nprobe, scanned, DEPTH * max(FACTORS))
+            refined = len(FACTORS) * rates.query_us + DEPTH * sum(FACTORS) * rates.candidate_us
+            refined += DEPTH * max(FACTORS) * rates.mapped_us  # pages are let go of after some questions
+            one = lists_us(rates, nlist, self._dim, codes, nprobe, scanned, DEPTH * FACTORS[len(FACTORS) // 2])
+            total += ASKED * (first / rates.cores + refined) + TIMED_QUESTIONS * TIMED_POINTS * one
+        return total / US_PER_S
+
+    def _assigned(self, rows: float, nlist: int) -> float:
+        """Rows to their lists, on all cores."""
+        if nlist < MANY_LISTS:
+            return self._compared(rows, nlist)
+        return rows * GRAPH_DEPTH * self._dim * self._rates.step_ns / NS_PER_S / self._rates.cores
+
+    def _linked(self, nlist: int) -> float:
+        return self._inserted(nlist) if nlist >= MANY_LISTS else 0.0
+
+    def _inserted(self, rows: int) -> float:
+        """Into a graph, one after the other."""
+        return rows * self._dim * self._rates.insert_ns / NS_PER_S * math.log(max(rows, 2)) / math.log(INSERTED_AMONG)
+
+    def _compared(self, rows: float, others: float) -> float:
+        """All of one with all of the others, in large products, on all cores."""
+        return rows * others * self._dim * self._rates.product_ns / NS_PER_S / self._rates.cores
+
+    def _written(self, size: int) -> float:
+        return size * self._rates.byte_ns / NS_PER_S
+
+    def _rows(self) -> float:
+        return self._items * self._rates.row_us / US_PER_S
