@@ -34,7 +34,8 @@ def teacher_directory() -> Path:
 class Projection:
     """Teacher vectors, shape (n, 384) -> unit vectors, shape (n, dim): centred, then principal components.
 
-    Taking the mean away spreads the narrow cone in which sentence vectors lie (Mu and Viswanath, 2018).
+    Taking the mean away spreads the narrow cone in which sentence vectors lie (Mu and Viswanath, 2018). Where `dim` is
+    more than the teacher's, the rest is zero: the towers may use it for what the teacher does not tell.
     """
 
     mean: NDArray[np.float32]
@@ -45,7 +46,9 @@ class Projection:
         mean = vectors.mean(axis=0)
         centred = (vectors - mean).astype(np.float64)
         _, basis = np.linalg.eigh(centred.T @ centred)
-        return cls(mean, np.ascontiguousarray(basis[:, ::-1][:, :dim], dtype=np.float32))
+        components = np.zeros((len(basis), dim), dtype=np.float32)
+        components[:, : len(basis)] = basis[:, ::-1][:, :dim]
+        return cls(mean, components)
 
     def raw(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray((vectors - self.mean) @ self.components, dtype=np.float32)

@@ -69,7 +69,7 @@ def synthesise(settings: Settings, items: int, seed: int, progress: Progress, ba
     if items < 1:
         raise BadQuery(f"items = {items}: allowed is a number from 1")
     snapshot = read_snapshot(base)
-    usable = sum(1 for _ in _usable(base))
+    usable = sum(1 for _ in base_rows(base))
     if usable == 0:
         raise BadQuery(f"snapshot {base} has no rows with a picture in the picture store and a group_id: take another")
     source = f"synthetic:{seed}:{snapshot.content_sha256[:8]}"
@@ -112,6 +112,25 @@ def draw(composition: Composition, pictures: list[Image.Image]) -> Image.Image:
         left = place * cell + (cell - turned.width) // 2
         canvas.alpha_composite(turned, (left, (_SIDE - turned.height) // 2))
     return canvas.convert("RGB")
+
+
+def picture_of(composition: Composition, shown: list[dict[str, Any]], root: Path) -> Image.Image:
+    """The composition drawn from the stored pictures below `root` of the base rows that it shows."""
+    return draw(composition, [_picture(root, row["image_path"]) for row in shown])
+
+
+def title_of(composition: Composition, shown: list[dict[str, Any]]) -> str:
+    """What the picture shows, in words."""
+    caption = " and ".join(f"{composition.recolour}{row['title']}" for row in shown)
+    return f"{caption} on {composition.background}"
+
+
+def base_rows(base: Path) -> Iterator[dict[str, Any]]:
+    """Rows whose picture lies in the picture store and whose group is known: only these give exact ground truth."""
+    for row in read_snapshot(base).rows(_COLUMNS):
+        path = row["image_path"]
+        if path and row["group_id"] and row["title"] and "://" not in path and not Path(path).is_absolute():
+            yield row
 
 
 def _recoloured(picture: Image.Image, composition: Composition) -> Image.Image:
@@ -158,16 +177,15 @@ def _item(number: int, seed: int, rows: tuple[dict[str, Any], ...], root: Path) 
     composition = compose(number, seed, len(rows))
     shown = [rows[row] for row in composition.bases]
     buffer = io.BytesIO()
-    draw(composition, [_picture(root, row["image_path"]) for row in shown]).save(buffer, "PNG")
+    picture_of(composition, shown, root).save(buffer, "PNG")
     item_id = f"synthetic:{seed}:{number}"
-    caption = " and ".join(f"{composition.recolour}{row['title']}" for row in shown)
     tags = dict.fromkeys(tag for row in shown for tag in row["tags"] or ())
     described = {"composed_of": "+".join(row["group_id"] for row in shown), "background": composition.background}
     offer = generated_offer(item_id, seed, icons_config().currency)
     return {
         "item_id": item_id,
         "version": 1,
-        "title": f"{caption} on {composition.background}",
+        "title": title_of(composition, shown),
         "image_path": store_picture(root, buffer.getvalue(), ".png"),
         "brand": "synthetic",
         "category_path": shown[0]["category_path"],
@@ -189,17 +207,9 @@ def _range(part: int, items: int) -> tuple[int, int]:
     return part * ITEMS_PER_PART, min(items, (part + 1) * ITEMS_PER_PART)
 
 
-def _usable(base: Path) -> Iterator[dict[str, Any]]:
-    """Rows whose picture lies in the picture store and whose group is known: only these give exact ground truth."""
-    for row in read_snapshot(base).rows(_COLUMNS):
-        path = row["image_path"]
-        if path and row["group_id"] and row["title"] and "://" not in path and not Path(path).is_absolute():
-            yield row
-
-
 @lru_cache(maxsize=1)
 def _base_rows(base: str) -> tuple[dict[str, Any], ...]:
-    return tuple(_usable(Path(base)))
+    return tuple(base_rows(Path(base)))
 
 
 @lru_cache(maxsize=4_096)

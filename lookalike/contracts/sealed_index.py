@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lookalike.contracts.attribute_sets import AttributeSets
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.manifest import Manifest
+from lookalike.contracts.row_set import RowSet
 
 Rows = NDArray[np.int64]
 
@@ -58,15 +60,20 @@ class SealedIndex(Protocol):
         """Item columns, one row per vector: the SILVER contract's columns without snapshot_id, deleted, shard."""
         ...
 
-    def search(self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None) -> tuple[Vectors, Rows]:
+    @property
+    def sets(self) -> AttributeSets | None:
+        """Sets of rows by value of the columns; None where the artifact holds none."""
+        ...
+
+    def search(self, queries: Vectors, k: int, allowed: RowSet | None = None) -> tuple[Vectors, Rows]:
         """Best k rows per query by inner product: scores and rows, shape (len(queries), k), best first.
 
-        `allowed`, shape (items,), restricts the result. Missing results have row -1 and score -inf.
+        `allowed`, of as many items, restricts the result. Missing results have row -1 and score -inf.
         """
         ...
 
     def planned_search(
-        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None, exact: bool = False
+        self, queries: Vectors, k: int, allowed: RowSet | None = None, exact: bool = False
     ) -> tuple[Vectors, Rows, Literal["index", "exact"]]:
         """`search`, and how it was answered: "exact" when every allowed row was compared. `exact` demands that."""
         ...

@@ -3,19 +3,26 @@
 Nothing here judges; `lookalike.quality.gate` holds the figures against the bars.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from lookalike.contracts.encoder import Vectors
+from lookalike.contracts.item_keys import NO_PLACE, keys_of, lowest
+from lookalike.contracts.query import Filter
+from lookalike.contracts.row_set import RowSet
 from lookalike.contracts.sealed_index import SealedIndex
 from lookalike.evaluation.bootstrap import Interval, mean_interval, paired_difference
-from lookalike.evaluation.label import Labels, LabelValues, ask, label_values, labelled_items, overlap
+from lookalike.evaluation.filter_cases import FilterCase
+from lookalike.evaluation.label import Labels, LabelValues, ask, label_values, overlap
 from lookalike.evaluation.metrics import Values
-from lookalike.evaluation.truth import Reference, coverage, lowest_stored_cosine, recall_per_query
+from lookalike.evaluation.truth import Answered, Asked, Reference, compare
 
 K = 10
+FILTER_QUESTIONS = 100
+"""Questions of each kind that are asked under each filter."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,44 @@ class Questions:
     picture_vectors: Vectors
     title_vectors: Vectors
 
+    def drawn(self, size: int, seed: int) -> "Questions":
+        """At most `size` of them."""
+        kept = lowest(keys_of(pa.array(self.item_ids, pa.string())), size, seed)
+        return Questions([self.item_ids[at] for at in kept], self.picture_vectors[kept], self.title_vectors[kept])
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Filters to measure recall under; `rows`: which rows of the index pass one, as the server finds them."""
+
+    cases: Sequence[FilterCase]
+    rows: Callable[[Filter], RowSet | None]
+
+
+@dataclass(frozen=True)
+class FilteredRecall:
+    """Recall under one filter, by query kind. `allowed`: items that pass it, of the `items` there should be.
+
+    `short`: questions with fewer answers than there were to give; `outside`: answers that do not pass the filter.
+    """
+
+    share: float
+    filter: str
+    random: bool
+    allowed: int
+    items: int
+    recall: Mapping[str, Interval]
+    short: int
+    outside: int
+
 
 @dataclass(frozen=True)
 class Measures:
     """Figures of a candidate. `differences` and `overlap` are against live, None where there is no live release.
 
-    `recall` by query kind (picture, title); `labels` and `differences` by metric. `labelled`: items of
-    the catalogue that can be asked about; when there are some and nothing was asked, the label figures are NaN.
+    `recall` by query kind (picture, title); `filtered`: the same under each filter; `labels` and `differences` by
+    metric. `labelled`: items of the catalogue that can be asked about; when there are some and nothing was asked, the
+    label figures are NaN.
     """
 
     items: int
@@ -41,6 +79,7 @@ class Measures:
     duplicates: int
     lowest_stored_cosine: float
     recall: Mapping[str, Interval]
+    filtered: Sequence[FilteredRecall]
     labels: Mapping[str, Interval]
     labelled: int
     live_items: int | None = None
@@ -56,17 +95,25 @@ def measure_candidate(
     labels: Labels,
     *,
     seed: int,
+    filters: Filters | None = None,
     live: SealedIndex | None = None,
     live_questions: Questions | None = None,
 ) -> Measures:
     """Measure a candidate against the tables, and against live on the same questions.
 
-    `recall_questions` may be any items of the reference; `label_questions` come from `label.draw_questions`.
+    `recall_questions` may be any items of the reference; `label_questions` are items whose group has another item.
     `live_questions` are the same items as `label_questions` in live's own space (the same vectors when the space is
     the same).
     """
-    held = coverage(index, reference)
-    groups = [str(labels.groups[item]) for item in label_questions.item_ids]
+    cases = filters.cases if filters is not None else ()
+    asked = _asked(reference, recall_questions)
+    for case in cases:
+        rows = None if filters is None or case.asked is None else filters.rows(case.asked)
+        few = recall_questions.drawn(FILTER_QUESTIONS, seed)
+        asked += [replace(each, allowed=case.allowed, rows=rows) for each in _asked(reference, few)]
+    answered, held, lowest_stored = compare(index, reference, asked, K, seed)
+    figures = [_by_kind(answered[at : at + 2], seed) for at in range(0, len(answered), 2)]
+    groups = labels.groups[labels.places(label_questions.item_ids)]
     ours = _answers(index, label_questions, labels)
     flat = _by_metric(ours)
     measured = Measures(
@@ -74,10 +121,14 @@ def measure_candidate(
         missing=held.missing,
         foreign=held.foreign,
         duplicates=held.duplicates,
-        lowest_stored_cosine=lowest_stored_cosine(index, reference, seed),
-        recall=_recall(index, reference, recall_questions, seed),
+        lowest_stored_cosine=lowest_stored,
+        recall=figures[0],
+        filtered=[
+            _filtered(case, reference, recall, answered[2 * at : 2 * at + 2])
+            for at, (case, recall) in enumerate(zip(cases, figures[1:], strict=True), start=1)
+        ],
         labels={name: mean_interval(values, groups, seed=seed) for name, values in flat.items()},
-        labelled=len(labelled_items(labels)),
+        labelled=labels.labelled().count,
     )
     if live is None or live_questions is None:
         return measured
@@ -93,14 +144,34 @@ def measure_candidate(
     )
 
 
-def _recall(index: SealedIndex, reference: Reference, questions: Questions, seed: int) -> dict[str, Interval]:
-    itself = reference.rows_in(questions.item_ids)
-    by_picture = recall_per_query(index, reference, questions.picture_vectors, K, itself)
-    by_title = recall_per_query(index, reference, questions.title_vectors, K, np.full(len(itself), -1))
-    return {
-        "picture": mean_interval(by_picture, seed=seed),
-        "title": mean_interval(by_title, seed=seed),
-    }
+def _asked(reference: Reference, questions: Questions) -> list[Asked]:
+    """By picture, then by title: a title's own item is a right answer."""
+    itself = reference.places(questions.item_ids)
+    return [
+        Asked(questions.picture_vectors, itself),
+        Asked(questions.title_vectors, np.full(len(itself), NO_PLACE)),
+    ]
+
+
+def _by_kind(answered: Sequence[Answered], seed: int) -> dict[str, Interval]:
+    """Mean recall of the questions to which there is something to find."""
+    values = [each.recall[each.wanted > 0] for each in answered]
+    return {kind: mean_interval(shares, seed=seed) for kind, shares in zip(("picture", "title"), values, strict=True)}
+
+
+def _filtered(
+    case: FilterCase, reference: Reference, recall: Mapping[str, Interval], answered: Sequence[Answered]
+) -> FilteredRecall:
+    return FilteredRecall(
+        share=case.share,
+        filter=case.name,
+        random=case.asked is None,
+        allowed=case.allowed.count,
+        items=reference.current.count,
+        recall=recall,
+        short=sum(each.short for each in answered),
+        outside=sum(each.outside for each in answered),
+    )
 
 
 def _answers(index: SealedIndex, questions: Questions, labels: Labels) -> dict[str, LabelValues]:

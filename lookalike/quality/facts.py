@@ -9,10 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lookalike.contracts.item_keys import NO_PLACE, ItemKeys, Keys, keys_of
 from lookalike.contracts.tables import TableContract
 
 NORM_TOLERANCE = 1e-3
 MISSING = "missing"
+
+
+SILVER_SCALARS = (
+    "item_id", "version", "title", "content_hash", "width", "height", "stock", "source", "image_path", "price",
+    "licence", "deleted",
+)  # fmt: skip
+EMBEDDING_COLUMNS = ("item_id", "space", "content_hash", "encoder_version", "vector", "l2_norm")
 
 
 def schema_facts(schema: pa.Schema, contract: TableContract) -> pa.Table:
@@ -35,23 +43,28 @@ def live_rows(silver: pa.Table) -> pa.Table:
     return silver.filter(pc.invert(pc.fill_null(silver.column("deleted"), False)))
 
 
-def silver_facts(silver: pa.Table) -> pa.Table:
-    """Scalar columns of silver. `price_fits`: absent, or finite and from 0.
+def silver_facts(silver: pa.Table, repeated: Keys, licensing: pa.Array) -> pa.Table:
+    """Scalar columns of the live rows. `price_fits`: absent, or finite and from 0.
 
-    `licence_fits`: a source that states a licence for most of its rows states it for all.
+    `given_twice`: the item_id where its key is among the `repeated` ones, ascending. `licence_fits`: a source among
+    the `licensing` ones states a licence.
     """
+    rows = live_rows(silver)
     plain = ("item_id", "version", "title", "content_hash", "width", "height", "stock", "source", "image_path")
-    facts = {name: _column(silver, name) for name in plain}
-    price = pc.cast(_column(silver, "price"), pa.float64())
+    facts = {name: _column(rows, name) for name in plain}
+    facts["given_twice"] = _where_repeated(texts_of(rows, "item_id"), repeated)
+    price = pc.cast(_column(rows, "price"), pa.float64())
     facts["price_fits"] = pc.fill_null(pc.and_(pc.is_finite(price), pc.greater_equal(price, 0.0)), True)
-    facts["licence_fits"] = _licence_fits(silver)
+    given = pc.is_valid(_column(rows, "licence"))
+    facts["licence_fits"] = pc.or_(given, pc.invert(pc.is_in(texts_of(rows, "source"), value_set=licensing)))
     return pa.table(facts)
 
 
-def embedding_facts(embeddings: pa.Table, dim: int) -> pa.Table:
+def embedding_facts(embeddings: pa.Table, dim: int, repeated: Keys) -> pa.Table:
     """One row per embedding: keys, `components`, `dim_fits`, `finite`, the `norm` computed from the vector itself.
 
     `norm_told_truly`: the stored l2_norm is the computed one. `norm` is null where the vector is not finite.
+    `given_twice`: item and space where their key is among the `repeated` ones, ascending.
     """
     lengths, norms = vector_lengths_and_norms(embeddings.column("vector"))
     stored = np.asarray(pc.fill_null(_column(embeddings, "l2_norm"), np.nan), dtype=np.float64)
@@ -63,6 +76,7 @@ def embedding_facts(embeddings: pa.Table, dim: int) -> pa.Table:
             "space": _column(embeddings, "space"),
             "content_hash": _column(embeddings, "content_hash"),
             "encoder_version": _column(embeddings, "encoder_version"),
+            "given_twice": _where_repeated(vector_names(embeddings), repeated),
             "components": pa.array(lengths),
             "dim_fits": pa.array(lengths == dim),
             "finite": pa.array(finite),
@@ -72,19 +86,14 @@ def embedding_facts(embeddings: pa.Table, dim: int) -> pa.Table:
     )
 
 
-def coverage_facts(silver: pa.Table, embeddings: pa.Table, fingerprint: str) -> pa.Table:
-    """One row per live item: has it a vector of this space, and is that of its present picture (content_hash)?"""
-    embeddings = embeddings.filter(pc.equal(_column(embeddings, "space"), fingerprint))
-    items, hashes = _column(silver, "item_id"), _column(silver, "content_hash")
-    place = pc.index_in(items, value_set=_column(embeddings, "item_id"))
-    vector_hash = pc.take(_column(embeddings, "content_hash"), place)
-    return pa.table(
-        {
-            "item_id": items,
-            "has_vector": pc.is_valid(place),
-            "vector_is_current": pc.fill_null(pc.equal(hashes, vector_hash), False),
-        }
-    )
+def texts_of(table: pa.Table, name: str) -> pa.Array:
+    """A column of texts; nulls where the table lacks it."""
+    return pc.cast(_column(table, name), pa.string())
+
+
+def vector_names(embeddings: pa.Table) -> pa.Array:
+    """Item and space of each vector as one text; null where one of them is."""
+    return pc.binary_join_element_wise(texts_of(embeddings, "item_id"), texts_of(embeddings, "space"), " in space ")
 
 
 def vector_lengths_and_norms(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -108,15 +117,8 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     return pa.nulls(table.num_rows)
 
 
-def _licence_fits(silver: pa.Table) -> pa.Array:
-    given = np.asarray(pc.is_valid(_column(silver, "licence")))
-    sources = np.array(_column(silver, "source").to_pylist(), dtype=object)
-    fits = np.ones(len(given), dtype=bool)
-    for source in set(sources.tolist()):
-        own = sources == source
-        if given[own].mean() > 0.5:
-            fits[own] = given[own]
-    return pa.array(fits)
+def _where_repeated(texts: pa.Array, repeated: Keys) -> pa.Array:
+    return pc.if_else(pa.array(ItemKeys(repeated).find(keys_of(texts)) != NO_PLACE), texts, None)
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -11,6 +11,7 @@ from lookalike.contracts.probe import MIN_PROBE_COSINE
 from lookalike.contracts.settings import GateSettings
 from lookalike.contracts.verdict import Check, Verdict
 from lookalike.quality.expectations import EMBEDDING_CHECK, SILVER_CHECK
+from lookalike.quality.filter_checks import filtered_recall
 from lookalike.quality.index_checks import churn, finite, label_metrics, recall, row_loss, stored_items
 from lookalike.quality.measured import Measured
 
@@ -29,6 +30,7 @@ def judge(measured: Measured, bars: GateSettings, at: datetime) -> Verdict:
         stored_items,
         row_loss,
         recall,
+        filtered_recall,
         label_metrics,
         latency,
         size,

@@ -70,7 +70,7 @@ def recall(measured: Measured, bars: GateSettings) -> Check:
         observed=", ".join(f"{kind} {_interval(estimate)}" for kind, estimate in measures.items()) or "not measured",
         bar=f"each from {bars.min_recall_at_10:g}, against exact search over the pinned vectors",
         detail=f"below the bar: {', '.join(faults)}" if faults else "",
-        evidence=_evidence(measures),
+        evidence=told(measures),
     )
 
 
@@ -84,7 +84,7 @@ def label_metrics(measured: Measured, bars: GateSettings) -> Check:
     index = measured.index
     bar = f"no metric certainly below live by more than {bars.max_label_drop:g}"
     values = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in index.labels.items())
-    evidence: dict[str, Any] = {"candidate": _evidence(index.labels), "labelled_items": index.labelled}
+    evidence: dict[str, Any] = {"candidate": told(index.labels), "labelled_items": index.labelled}
     if index.labelled == 0:
         said = "no item has a group_id shared with another: nothing can be asked"
         return Check(name="label_metrics", passed=True, observed=said, bar=bar, evidence=evidence)
@@ -102,7 +102,7 @@ def label_metrics(measured: Measured, bars: GateSettings) -> Check:
         observed=", ".join(f"{name} {_signed(estimate)}" for name, estimate in differences.items()) or "not compared",
         bar=bar,
         detail=f"candidate: {values}" + (f"; fell: {', '.join(fallen)}" if fallen else ""),
-        evidence=evidence | {"difference": _evidence(differences)},
+        evidence=evidence | {"difference": told(differences)},
     )
 
 
@@ -138,7 +138,8 @@ def _signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
-def _evidence(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+def told(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Estimates as a check's evidence holds them."""
     return {
         name: {"value": finite(e.value), "low": finite(e.low), "high": finite(e.high), "n": e.n}
         for name, e in estimates.items()

@@ -5,7 +5,6 @@ two lengths: of the entries below its length those live that did not die at or b
 only ever appends and marks deaths, and readers of any number of views need no lock and never see half a commit.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.sealed_index import Rows
+from lookalike.search.corrected import CorrectedRows
 from lookalike.search.entries import Entry, bytes_of
 from lookalike.search.entry_masks import EntryMasks
 from lookalike.search.fresh_vectors import FreshVectors, MakeBlock
@@ -64,7 +64,7 @@ class ChangedItems:
     def __init__(self, dim: int, make_block: MakeBlock) -> None:
         self._make_block = make_block
         self.entries: list[Entry] = []
-        self.masks = EntryMasks(self.entries)
+        self.masks, self.corrected = EntryMasks(self.entries), CorrectedRows()
         self.latest: dict[Key, int] = {}
         self.rows, self.slots = Growing(np.int64), Growing(np.int64)
         self.shown, self.died = Growing(np.bool_), Growing(np.int64)
@@ -130,22 +130,6 @@ class ChangedItems:
         return fresh
 
 
-@dataclass(frozen=True)
-class Live:
-    """The live entries of one view, as arrays."""
-
-    slot_entries: Rows
-    """Entries that are found by their own vector."""
-    touched_rows: Rows
-    """Sealed rows that have a live entry."""
-    touched_entries: Rows
-    """Those entries."""
-    patched: NDArray[np.bool_]
-    """Whether the sealed row is still found, with the entry's columns; else it is hidden."""
-    entry_at: Rows
-    """By slot: the entry that is found by it, -1 for none."""
-
-
 class OverlayView:
     """All changed items as of one commit. Immutable; any number of threads may read it, at any time.
 
@@ -155,11 +139,11 @@ class OverlayView:
 
     def __init__(self, items: ChangedItems, overlay_id: str, commit: int, hidden: int, fresh: int) -> None:
         self.items, self.overlay_id, self.commit, self.hidden, self.fresh = items, overlay_id, commit, hidden, fresh
-        self.count, self.masks = len(items.entries), items.masks
+        self.count, self.masks, self.corrected = len(items.entries), items.masks, items.corrected
         self.rows, self._slots, self._shown = items.rows.array, items.slots.array, items.shown.array
         self._died = items.died.array
         self.fresh_vectors, self.slot_born = items.fresh_vectors(), items.slot_born.array
-        self._live: Live | None = None
+        self._entry_at: Rows | None = None
 
     def entry_of(self, key: Key) -> int:
         """Number of the item's live entry, -1 when nothing has touched it."""
@@ -196,19 +180,17 @@ class OverlayView:
         return found
 
     @property
-    def live(self) -> Live:
-        """Computed at the first use; two threads may both do so, with the same result."""
-        if self._live is None:
-            live = np.flatnonzero(self._died > self.commit)
-            own, shown, rows = self._slots[live] != NONE, self._shown[live], self.rows[live]
-            slot_entries, sealed = live[own & shown], live[rows != NONE]
+    def entry_at(self) -> Rows:
+        """By slot: the entry that is found by it, -1 for none. Made at the first use; two threads may both do so."""
+        if self._entry_at is None:
+            found = np.flatnonzero((self._slots != NONE) & self._shown & (self._died > self.commit))
             entry_at = np.full(len(self.slot_born), NONE)
-            entry_at[self._slots[slot_entries]] = slot_entries
-            self._live = Live(
-                slot_entries=slot_entries,
-                touched_rows=self.rows[sealed],
-                touched_entries=sealed,
-                patched=self._shown[sealed] & (self._slots[sealed] == NONE),
-                entry_at=entry_at,
-            )
-        return self._live
+            entry_at[self._slots[found]] = found
+            self._entry_at = entry_at
+        return self._entry_at
+
+    def of_sealed_rows(self, start: int) -> tuple[Rows, Rows, NDArray[np.bool_]]:
+        """Live entries of sealed rows, from entry `start` on: the rows, the entries, and whether each row is still
+        found, with the entry's columns; else it is hidden."""
+        at = start + np.flatnonzero((self.rows[start:] != NONE) & (self._died[start:] > self.commit))
+        return self.rows[at], at, self._shown[at] & (self._slots[at] == NONE)

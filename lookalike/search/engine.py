@@ -21,7 +21,7 @@ from lookalike.contracts.settings import IntakeSettings
 from lookalike.search.changed_items import OverlayView
 from lookalike.search.cursor import Cursor, FirstSeen, Last, cursor_of, query_hash
 from lookalike.search.facets import ATTRIBUTES, SealedFacets
-from lookalike.search.filters import FilterMasks
+from lookalike.search.filters import FilterRows
 from lookalike.search.fusion import fuse
 from lookalike.search.merged import Merged
 from lookalike.search.overlay import Overlay
@@ -57,7 +57,7 @@ class SearchEngine:
         index.manifest.space.require(encoder.space.fingerprint, f"the encoder of release {release}")
         self._index, self._encoder, self._release, self._decode = index, encoder, release, decode
         self._limits, self._root, self._item_picture = limits, pictures_root, item_picture
-        self._masks = FilterMasks(index.columns)
+        self._filters = FilterRows(index.columns, index.sets)
         self._products = ProductReader(index.columns)
         self._facets: SealedFacets | None = None
         self._overlay = overlay
@@ -73,7 +73,7 @@ class SearchEngine:
         parts = self._part_vectors(query, item_rows, merged)
         fused = fuse(parts, [part.weight for part in query.parts])
         encoded = time.perf_counter()
-        allowed = merged.mask(query.filters)
+        allowed = merged.allowed(query.filters)
         filtered = time.perf_counter()
         excluded = np.unique(item_rows[item_rows >= 0]) if query.exclude_query_items else np.empty(0, np.int64)
         find = partial(rank, merged, fused, parts, allowed, excluded)
@@ -109,15 +109,20 @@ class SearchEngine:
     def facets(self) -> dict[str, Any]:
         """Values to filter by with counts, and ranges of numbers, over all that can be found.
 
-        The release is counted once. Changes since correct the counts; ranges they only widen.
+        The release knows its own, or is counted once. Changes since correct the counts; ranges they only widen.
         """
         if self._facets is None:
-            self._facets = SealedFacets(self._index.columns)
+            self._facets = SealedFacets(self._index.columns, self._index.sets)
         return self._facets.facets(None if self._overlay is None else self._overlay.facet_changes)
 
     def _merged(self, view: OverlayView | None, first: FirstSeen | None = None) -> Merged:
         return Merged(
-            self._index, self._masks, self._products, view, self._has_attribute, None if first is None else first.commit
+            self._index,
+            self._filters,
+            self._products,
+            view,
+            self._has_attribute,
+            None if first is None else first.commit,
         )
 
     def _has_attribute(self, name: str) -> bool:

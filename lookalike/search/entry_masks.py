@@ -16,7 +16,7 @@ from lookalike.contracts.query import Filter
 from lookalike.contracts.sealed_index import Rows
 from lookalike.contracts.tables import SILVER
 from lookalike.search.entries import Entry
-from lookalike.search.filters import Mask, Passed, column_of, evaluate
+from lookalike.search.filters import Mask, Passed, PassedRows, column_of, evaluate
 
 KEPT_FILTERS = 128
 
@@ -47,8 +47,8 @@ class EntryMasks:
         with self._lock:
             return sum(2 * known.passes.nbytes for known in self._kept.values())
 
-    def passed(self, each: Filter, rows: Rows, sealed: Passed) -> Passed:
-        """Which of the first len(rows) entries pass; `rows` are their sealed rows (-1 without), `sealed` those' mask.
+    def passed(self, each: Filter, rows: Rows, sealed: PassedRows, start: int = 0) -> Passed:
+        """Which of the first len(rows) entries pass, from entry `start` on; `rows`: their sealed rows, -1 without one.
 
         Raises BadQuery when the filter does not suit its column.
         """
@@ -63,8 +63,8 @@ class EntryMasks:
                 self._kept.move_to_end(each)
                 while len(self._kept) > KEPT_FILTERS:
                     self._kept.popitem(last=False)
-        passes, own = known.passes[: len(rows)], known.own[: len(rows)]
-        return Passed(np.where(own, passes, sealed.mask[rows]), sealed.numeric or known.numeric)
+        passes, own = known.passes[start : len(rows)], known.own[start : len(rows)]
+        return Passed(np.where(own, passes, sealed.rows.has(rows[start:])), sealed.numeric or known.numeric)
 
     def _extended(self, each: Filter, known: _Known, count: int) -> _Known:
         """`known` for the first `count` entries."""

@@ -1,6 +1,7 @@
-"""Facets: which values there are to filter by, how often each occurs, and the ranges of the numbers.
+"""Facets: which values there are to filter by, how many items have each, and the ranges of the numbers.
 
-The sealed columns are counted once; what changed since is kept as differences, so that nothing is counted again.
+How many items have a value is known to the artifact, or counted once over its columns; what changed since is kept as
+differences, so that nothing is counted again.
 """
 
 import sys
@@ -12,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from lookalike.contracts.attribute_sets import AttributeSets
 
 COUNTED = {"brand": "brand", "category": "category_path", "licence": "licence", "tags": "tags"}
 RANGES = ("price", "stock")
@@ -62,13 +65,22 @@ class FacetChanges:
 
 
 class SealedFacets:
-    """Counts over sealed columns: taken at construction, kept sorted, never changed."""
+    """Counts over sealed columns: read or taken at construction, kept sorted, never changed."""
 
-    def __init__(self, columns: pa.Table) -> None:
-        self._counted = {field: _count(columns[name]) for field, name in COUNTED.items()}
-        keys = pa.chunked_array([_keys(chunk) for chunk in columns[ATTRIBUTES].chunks], pa.string())
-        self._attributes = _count(keys)
-        self._ranges = {field: pc.min_max(columns[field]).as_py() for field in RANGES}
+    def __init__(self, columns: pa.Table, sets: AttributeSets | None = None) -> None:
+        """`sets` of these columns; None in older artifacts: then everything is counted here."""
+        if sets is None:
+            self._counted = {field: _count(columns[name]) for field, name in COUNTED.items()}
+            keys = pa.chunked_array([_keys(chunk) for chunk in columns[ATTRIBUTES].chunks], pa.string())
+            self._attributes = _count(keys)
+        else:
+            self._counted = {field: _in_order(*sets.counts(field)) for field in COUNTED}
+            names = sets.attributes
+            self._attributes = _in_order(pa.array(list(names), pa.string()), np.array(list(names.values()), np.int64))
+        self._ranges: dict[str, Bounds] = {
+            field: sets.bounds(field) if sets is not None else tuple(pc.min_max(columns[field]).as_py().values())
+            for field in RANGES
+        }
 
     def facets(self, changes: FacetChanges | None = None) -> dict[str, Any]:
         """Counts by value, most frequent first, and smallest and largest of each number (None without values).
@@ -90,7 +102,7 @@ class SealedFacets:
             for field, counted in self._counted.items()
         }
         for field, sealed in self._ranges.items():
-            low, high = _widened((sealed["min"], sealed["max"]), *ranges.get(field, ()))
+            low, high = _widened(sealed, *ranges.get(field, ()))
             found[field] = {"min": low, "max": high}
         names = self._attributes.most_frequent(deltas[ATTRIBUTES], None)
         found[ATTRIBUTES] = sorted(name for name, _ in names)
@@ -124,14 +136,26 @@ class _Counted:
 
 
 def _count(values: pa.ChunkedArray) -> _Counted:
+    """A value that a list holds twice counts once."""
     if pa.types.is_list(values.type):
-        values = pc.list_flatten(values)
+        values = pa.chunked_array([_once(chunk) for chunk in values.chunks], values.type.value_type)
     counted = pc.value_counts(values.drop_null())
-    names, counts = counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False)
+    return _in_order(counted.field("values"), counted.field("counts").to_numpy(zero_copy_only=False))
+
+
+def _in_order(values: pa.Array, counts: NDArray[np.int64]) -> _Counted:
     order = pc.sort_indices(
-        pa.table({"count": counts, "value": names}), sort_keys=[("count", "descending"), ("value", "ascending")]
+        pa.table({"count": counts, "value": values}), sort_keys=[("count", "descending"), ("value", "ascending")]
     )
-    return _Counted(names, counts, order.to_numpy().astype(np.int64))
+    return _Counted(values, counts, order.to_numpy().astype(np.int64))
+
+
+def _once(lists: pa.ListArray) -> pa.Array:
+    """The elements of all lists, those that one list holds again left out."""
+    elements = pc.list_flatten(lists)
+    codes = pc.fill_null(elements.dictionary_encode().indices, -1).to_numpy().astype(np.int64)
+    pairs = np.asarray(pc.list_parent_indices(lists)) * (len(elements) + 1) + codes
+    return elements.take(pa.array(np.sort(np.unique(pairs, return_index=True)[1])))
 
 
 def _keys(maps: pa.MapArray) -> pa.Array:
@@ -143,7 +167,7 @@ def _keys(maps: pa.MapArray) -> pa.Array:
 def _values(columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for field, name in COUNTED.items():
         value = columns.get(name)
-        several: Iterable[str] = value if isinstance(value, list) else () if value is None else (value,)
+        several: Iterable[str] = set(value) if isinstance(value, list) else () if value is None else (value,)
         yield from ((field, each) for each in several)
     yield from ((ATTRIBUTES, name) for name in columns.get(ATTRIBUTES) or ())
 

@@ -21,6 +21,8 @@ DEPTH = 2
 """A block is asked for this many times k: nearly always enough to have all that may be among the best k."""
 FEW = 1_024
 """So few are compared at once, without a look at the blocks."""
+DENSE = 0.5
+"""Where more than this share of a stretch of vectors is asked for, all of it is multiplied."""
 ROUNDING = 2e-6
 """Scores this near to each other may be one score once they are refined and rounded."""
 
@@ -58,14 +60,14 @@ class FreshVectors:
             slots = np.flatnonzero(allowed)
         if len(slots) <= k:
             return slots
-        dots = self.vectors[slots] @ query
+        dots = self._dots(slots, query)
         # Equal pictures are all kept: which of them comes first is decided by id.
         least = np.partition(dots, -k)[-k] - ROUNDING
         best: Rows = slots[dots >= least]
         return best
 
     def _candidates(self, query: Vectors, k: int, allowed: NDArray[np.bool_]) -> Rows:
-        """Slots among which the k best are for certain: whoever may be better than the surely k-th best."""
+        """Slots, ascending, among which the k best are for certain: whoever may be better than the surely k-th."""
         scores, slots, errors = [], [], []
         whole = []
         start = 0
@@ -79,11 +81,17 @@ class FreshVectors:
             whole.append((rest, start, start + len(block)))
             start += len(block)
         tail = start + np.flatnonzero(allowed[start:])
-        scores.append(self.vectors[tail] @ query)
+        scores.append(self._dots(tail, query))
         slots.append(tail)
         errors.append(np.full(len(tail), ROUNDING, np.float32))
         score, slot, error = np.concatenate(scores), np.concatenate(slots), np.concatenate(errors)
         surely = np.partition(score - error, -k)[-k] - ROUNDING if len(score) >= k else -np.inf
         chosen: Rows = slot[score + error >= surely]
         doubtful = [begin + np.flatnonzero(allowed[begin:end]) for rest, begin, end in whole if rest >= surely]
-        return np.unique(np.concatenate([chosen, *doubtful])) if doubtful else chosen
+        return np.unique(np.concatenate([chosen, *doubtful]))
+
+    def _dots(self, slots: Rows, query: Vectors) -> Vectors:
+        """Inner products of these slots, ascending. Copying most of a stretch costs more than multiplying the rest."""
+        if len(slots) == 0 or len(slots) < DENSE * (slots[-1] + 1 - slots[0]):
+            return np.asarray(self.vectors[slots] @ query)
+        return np.asarray((self.vectors[slots[0] : slots[-1] + 1] @ query)[slots - slots[0]])

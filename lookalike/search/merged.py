@@ -5,16 +5,20 @@ Rows 0..n-1 are sealed, n+e is entry e of the overlay view. Without changes ever
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any, Literal
 
 import numpy as np
 
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.query import Filter
+from lookalike.contracts.row_set import RowSet
 from lookalike.contracts.sealed_index import Rows, SealedIndex
 from lookalike.search.changed_items import NONE, OverlayView
+from lookalike.search.corrected import Corrected
 from lookalike.search.entries import unpacked
-from lookalike.search.filters import FilterMasks, Mask, require_numbers
+from lookalike.search.filters import FilterRows, Mask, require_numbers
 from lookalike.search.fusion import cosines
 from lookalike.search.products import DETAIL_ONLY, ProductReader, time_text
 
@@ -28,11 +32,20 @@ SearchPlan = Literal["index", "exact"]
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be found: a mask of sealed rows, hidden ones off, and one of the view's entries; how many in all."""
+    """What may be found: sealed rows without hidden ones, a mask of the view's entries, and how many in all."""
 
-    sealed: Mask
+    sealed: RowSet
     by_entry: Mask
     count: int
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Rows, their vectors, shape (len(rows), dim), and how they were found."""
+
+    rows: Rows
+    vectors: Vectors
+    plan: SearchPlan
 
 
 class Merged:
@@ -41,14 +54,14 @@ class Merged:
     def __init__(
         self,
         index: SealedIndex,
-        masks: FilterMasks,
+        filters: FilterRows,
         products: ProductReader,
         view: OverlayView | None = None,
         has_attribute: Callable[[str], bool] = lambda name: False,
         first_seen: int | None = None,
     ) -> None:
         """`view` None or empty: the sealed release alone. `first_seen`: vectors of later commits are left out."""
-        self._index, self._masks, self._products = index, masks, products
+        self._index, self._filters, self._products = index, filters, products
         self._view = view if view is not None and view.count else None
         self._has_attribute, self._first_seen = has_attribute, first_seen
 
@@ -58,28 +71,33 @@ class Merged:
         sealed = len(self._products)
         return sealed if self._view is None else sealed - self._view.hidden + self._view.fresh
 
-    def mask(self, filters: Iterable[Filter]) -> Allowed | None:
+    def allowed(self, filters: Iterable[Filter]) -> Allowed | None:
         """What passes all filters; None when there are none. Raises BadQuery."""
         filters = tuple(filters)
         if not filters:
             return None
         if self._view is None:
-            sealed = self._masks.mask(filters)
+            sealed = self._filters.rows(filters)
             assert sealed is not None
-            return Allowed(sealed, np.zeros(0, dtype=bool), int(np.count_nonzero(sealed)))
-        return self._corrected(filters, self._view)
+            return Allowed(sealed, np.zeros(0, dtype=bool), sealed.count)
+        corrected, entry_at = self._corrected(filters, self._view), self._view.entry_at
+        fresh = np.count_nonzero(corrected.entries[entry_at[entry_at != NONE]])
+        return Allowed(corrected.sealed, corrected.entries, corrected.sealed.count + int(fresh))
 
-    def nearest(self, query: Vectors, k: int, allowed: Allowed | None) -> tuple[Rows, SearchPlan]:
+    def nearest(self, query: Vectors, k: int, allowed: Allowed | None) -> Nearest:
         """The best k rows for a unit vector, shape (dim,), in no certain order; fewer only where fewer are allowed."""
         if self._view is None:
-            return self._ask(query, k, None if allowed is None else allowed.sealed)
+            return self._with_vectors(*self._ask(query, k, None if allowed is None else allowed.sealed))
         if allowed is not None:
             sealed, plan = self._ask(query, k, allowed.sealed)
         else:
             sealed, plan = self._not_hidden(query, k, self._view)
         fresh = self._nearest_fresh(query, k, allowed, self._view) + len(self._products)
-        rows = np.concatenate([sealed, fresh])
-        return (self._best(rows, query, k) if len(rows) > k else rows), plan
+        found = self._with_vectors(np.concatenate([sealed, fresh]), plan)
+        return self._best(found, query, k) if len(found.rows) > k else found
+
+    def _with_vectors(self, rows: Rows, plan: SearchPlan) -> Nearest:
+        return Nearest(rows, self.vectors(rows), plan)
 
     def vectors(self, rows: Rows) -> Vectors:
         """Vectors of the rows, shape (len(rows), dim), float32."""
@@ -150,20 +168,21 @@ class Merged:
         known |= {**(entry.columns if left_out else unpacked(entry)), **versions}
         return {name: known[name] for name in self._products.names if name not in left_out}
 
-    def _best(self, rows: Rows, query: Vectors, k: int) -> Rows:
+    def _best(self, found: Nearest, query: Vectors, k: int) -> Nearest:
         """The best k of these rows by refined score, equal ones by item id."""
-        scores = cosines(self.vectors(rows), query[None])[:, 0]
+        scores = cosines(found.vectors, query[None])[:, 0]
         least = np.sort(scores)[-k]
-        above, tied = rows[scores > least], rows[scores == least]
+        above, tied = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
         places = k - len(above)
         if len(tied) > places:
-            tied = np.array(sorted(tied.tolist(), key=self.item_id)[:places])
-        return np.concatenate([above, tied])
+            tied = np.array(sorted(tied.tolist(), key=lambda at: self.item_id(int(found.rows[at])))[:places])
+        best = np.concatenate([above, tied])
+        return Nearest(found.rows[best], found.vectors[best], found.plan)
 
     def _entry_at(self, row: int, view: OverlayView) -> int:
         return view.entry_of(row) if row < len(self._products) else row - len(self._products)
 
-    def _ask(self, query: Vectors, k: int, allowed: Mask | None) -> tuple[Rows, SearchPlan]:
+    def _ask(self, query: Vectors, k: int, allowed: RowSet | None) -> tuple[Rows, SearchPlan]:
         _, rows, plan = self._index.planned_search(query[None], k, allowed)
         return rows[0][rows[0] >= 0], plan
 
@@ -181,34 +200,36 @@ class Merged:
             if len(found) >= k or len(rows) < wanted:
                 return found[:k], plan
             wanted *= 2
-        allowed = np.ones(items, dtype=bool)
-        allowed[view.live.touched_rows[~view.live.patched]] = False
-        return self._ask(query, k, allowed)
+        return self._ask(query, k, self._corrected((), view).sealed)
 
     def _nearest_fresh(self, query: Vectors, k: int, allowed: Allowed | None, view: OverlayView) -> Rows:
         """Entries with the k best own vectors, and those as good as the last; every one is compared."""
-        live = view.live
-        keep = live.entry_at != NONE
+        keep = view.entry_at != NONE
         if allowed is not None:
-            keep[keep] = allowed.by_entry[live.entry_at[keep]]
+            keep[keep] = allowed.by_entry[view.entry_at[keep]]
         if self._first_seen is not None:
             keep &= view.slot_born <= self._first_seen
-        return live.entry_at[view.fresh_vectors.nearest(query, k, keep)]
+        return view.entry_at[view.fresh_vectors.nearest(query, k, keep)]
 
-    def _corrected(self, filters: tuple[Filter, ...], view: OverlayView) -> Allowed:
-        """Masks of sealed rows as they were sealed, put right where a row or an item has changed."""
-        live, rows = view.live, view.rows
-        sealed: Mask | None = None
-        entries = np.ones(view.count, dtype=bool)
-        for each in filters:
-            as_sealed = self._masks.passed(each, self._has_attribute)
-            changed = view.masks.passed(each, rows, as_sealed)
-            require_numbers(each, changed.numeric)
-            sealed = as_sealed.mask if sealed is None else sealed & as_sealed.mask
-            entries &= changed.mask
-        assert sealed is not None
-        if len(live.touched_rows):
-            sealed = sealed.copy()
-            sealed[live.touched_rows] = entries[live.touched_entries] & live.patched
-        fresh = np.count_nonzero(entries[live.slot_entries])
-        return Allowed(sealed, entries, int(np.count_nonzero(sealed) + fresh))
+    def _corrected(self, filters: tuple[Filter, ...], view: OverlayView) -> Corrected:
+        """What passes: rows as they were sealed, put right where a row or an item has changed since they were last."""
+        as_sealed = [self._filters.passed(each, self._has_attribute) for each in filters]
+        known = view.corrected.before(filters, view.count)
+        start = 0 if known is None else len(known.entries)
+        if known is not None and start == view.count:
+            return known
+        entries = np.ones(view.count - start, dtype=bool)
+        for each, sealed in zip(filters, as_sealed, strict=True):
+            passed = view.masks.passed(each, view.rows, sealed, start)
+            require_numbers(each, passed.numeric)
+            entries &= passed.mask
+        if known is None:
+            every = RowSet.every(len(self._products)) if not filters else None
+            known = Corrected(every or reduce(and_, (each.rows for each in as_sealed)), np.zeros(0, dtype=bool))
+        rows, changed, found = view.of_sealed_rows(start)
+        corrected = Corrected(
+            known.sealed.changed(rows, found & entries[changed - start]) if len(rows) else known.sealed,
+            np.concatenate([known.entries, entries]),
+        )
+        view.corrected.keep(filters, corrected)
+        return corrected

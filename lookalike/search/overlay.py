@@ -119,7 +119,7 @@ class Overlay:
         items = self._items
         lists = ENTRY_BYTES * len(items.entries) + ITEM_BYTES * len(items.latest) + sys.getsizeof(items.latest)
         known = items.entry_bytes + lists
-        size = known + items.array_bytes + self.facet_changes.bytes + items.masks.bytes
+        size = known + items.array_bytes + self.facet_changes.bytes + items.masks.bytes + items.corrected.bytes
         return OverlayStats(
             touched=len(self._items.latest),
             refused_vectors=self._refused,

@@ -65,11 +65,12 @@ def rank(merged: Merged, fused: Vectors, parts: Vectors, allowed: Allowed | None
     plan: Literal["index", "exact"] = "exact"
     for tier in TIERS:
         wanted = tier + len(excluded)
-        found, tier_plan = merged.nearest(fused, wanted, allowed)
-        plan = "index" if "index" in (plan, tier_plan) else "exact"
-        fresh = found[~np.isin(found, np.concatenate([rows, excluded]))]
+        found = merged.nearest(fused, wanted, allowed)
+        plan = "index" if "index" in (plan, found.plan) else "exact"
+        new = ~np.isin(found.rows, np.concatenate([rows, excluded]))
+        fresh = found.rows[new]
         if len(fresh):
-            tier_scores = cosines(merged.vectors(fresh), np.concatenate([fused[None], parts]))
+            tier_scores = cosines(found.vectors[new], np.concatenate([fused[None], parts]))
             tier_ids = [merged.item_id(int(row)) for row in fresh]
             order = sorted(range(len(fresh)), key=lambda at: (-tier_scores[at, 0], tier_ids[at]))
             # Ties at a tier's end may be cut anywhere; the deeper tier brings the rest of them.
@@ -77,6 +78,6 @@ def rank(merged: Merged, fused: Vectors, parts: Vectors, allowed: Allowed | None
             scores = np.concatenate([scores, tier_scores[order]])
             ids += [tier_ids[at] for at in order]
         ends.append(len(rows))
-        if len(rows) >= depth or len(found) < wanted:
+        if len(rows) >= depth or len(found.rows) < wanted:
             break
     return Ranked(rows, scores, tuple(ids), tuple(ends), plan)

@@ -110,5 +110,5 @@ def test_a_wrong_configuration_names_file_key_and_value(tmp_path):
     path.write_text(json.dumps(config))
     with pytest.raises(SettingsError, match=r"mine\.json: contrast\.steps = 0"):
         read_config(path)
-    with pytest.raises(SettingsError, match="known: lookalike_mini, smoke"):
+    with pytest.raises(SettingsError, match="known: lookalike_mini, lookalike_mini_512, smoke"):
         read_config("lookalike-maxi")

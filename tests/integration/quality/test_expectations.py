@@ -1,12 +1,14 @@
 """The real suites: a healthy catalogue passes, and each planted fault is named by its own expectation."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from lookalike.contracts.errors import LookalikeError
 from lookalike.contracts.settings import GateSettings
+from lookalike.quality import blocks, whole_table
 from lookalike.quality.expectations import run_suites
 
 pytestmark = pytest.mark.slow
@@ -43,7 +45,8 @@ def test_a_healthy_catalogue_passes_and_leaves_data_docs(tables, tmp_path):
         run(tables, tmp_path / "docs")
 
 
-def test_each_planted_fault_is_named(tables, tmp_path):
+def spoil(tables):
+    """Plant a fault for each expectation on rows."""
     silver, embeddings = tables.silver, tables.embeddings
     silver[0]["title"] = "  "
     silver[1]["price"] = -1.0
@@ -62,6 +65,10 @@ def test_each_planted_fault_is_named(tables, tmp_path):
     embeddings[25] = dict(embeddings[24])
     embeddings[26]["content_hash"] = "f" * 64
     del embeddings[290:]
+
+
+def test_each_planted_fault_is_named(tables, tmp_path):
+    spoil(tables)
     report = run(tables, tmp_path / "docs", last_rows=400)
     rows, vectors = report.checks
     assert failures(rows) == {
@@ -92,6 +99,35 @@ def test_each_planted_fault_is_named(tables, tmp_path):
     assert found["every live item has a vector"] == 12  # ten deleted, one overwritten, one of another space
     assert "0123456789abcdef" in vectors.detail
     assert not any(str(float(tables.vectors[21][0]))[:7] in page.read_text() for page in _pages(tmp_path))
+
+
+def test_many_blocks_and_batches_are_judged_like_one(tables, tmp_path, monkeypatch):
+    spoil(tables)
+    tables.silver[250]["item_id"] = tables.silver[6]["item_id"]  # far from the others of its id
+    tables.embeddings[280] = dict(tables.embeddings[24])
+    one = run(tables, tmp_path / "one", last_rows=400)
+    for module in (blocks, whole_table):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 37)
+    silver, embeddings = tables.arrow()
+    many = run_suites(
+        lambda columns: silver.select(columns or silver.column_names).to_batches(20),
+        lambda columns: embeddings.select(columns or embeddings.column_names).to_batches(20),
+        space=tables.space, bars=GateSettings(), last_rows=400, docs=tmp_path / "many", run_name="run-1",
+    )  # fmt: skip
+    for whole, parts in zip(one.checks, many.checks, strict=True):
+        assert outcomes(parts) == outcomes(whole)
+        assert (parts.passed, parts.observed, parts.detail) == (whole.passed, whole.observed, whole.detail)
+    twice = outcomes(many.checks[0])["silver rows", "item_id is the key: given once"]
+    assert (twice["rows"], twice["unexpected"]) == (300, 3)
+    assert twice["examples"] == ["brand-0:concept-2"] * 3
+    assert told(tmp_path / "many") == told(tmp_path / "one")
+
+
+def told(docs):
+    """What the pages of the validations show, without the moment at which they were made."""
+    pages = [page.read_text() for page in _pages(docs / "validations")]
+    assert len(pages) == 5
+    return sorted(re.sub(r"<[^>]*>|\s+|[0-9TZ:.-]{16,}", " ", page) for page in pages)
 
 
 def test_a_table_without_a_contract_column_fails_by_name_and_does_not_crash(tables, tmp_path):

@@ -8,16 +8,17 @@ import pyarrow as pa
 import pytest
 
 from index_builder.build import build
+from index_builder.delta_source import DeltaSource
 from index_builder.reader import open_index
 from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.settings import GateSettings, IndexSettings, Settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 from lookalike.contracts.verdict import Check
 from lookalike.evaluation.candidate import measure_candidate
-from lookalike.evaluation.label import draw_questions
 from lookalike.evaluation.latency import measure_latency
-from lookalike.evaluation.pinned import questions_about, read_pinned
+from lookalike.evaluation.pinned import PinnedTables, questions_about, read_pinned, shown_of, vectors_of
 from lookalike.evaluation.truth import lowest_cosine
+from lookalike.line.measurements import filters_to_ask
 from lookalike.quality.artifact import bytes_on_disk, corrupt_files
 from lookalike.quality.evidence import read_verdict, write_evidence
 from lookalike.quality.gate import judge
@@ -34,9 +35,26 @@ class Careless:
     def __init__(self, index):
         self._index = index
         self.columns, self.vectors, self.manifest = index.columns, index.vectors, index.manifest
+        self.sets = index.sets
 
     def search(self, queries, k, allowed=None):
-        return self._index.search_with({"nprobe": 1, "k_factor": 1}, queries, k)
+        return self.planned_search(queries, k, allowed)[:2]
+
+    def planned_search(self, queries, k, allowed=None, exact=False):
+        return (*self._index.search_with({"nprobe": 1, "k_factor": 1}, queries, k), "index")
+
+
+class PostFiltering(Careless):
+    """A real index that looks for some candidates first and drops those that a filter keeps out."""
+
+    def planned_search(self, queries, k, allowed=None, exact=False):
+        if allowed is None:
+            return self._index.planned_search(queries, k)
+        scores, rows = self._index.search(queries, 4 * k)
+        passed = allowed.has(np.where(rows < 0, 0, rows)) & (rows >= 0)
+        order = np.argsort(~passed, axis=1, kind="stable")[:, :k]
+        passed, rows, scores = (np.take_along_axis(each, order, axis=1) for each in (passed, rows, scores))
+        return np.where(passed, scores, -np.inf), np.where(passed, rows, -1), "index"
 
 
 class World:
@@ -62,7 +80,7 @@ class World:
     def built(self, recipe="ivf_rabitq"):
         settings = Settings(home=self.root, index=IndexSettings(recipe=recipe))
         directory = self.root / "index"
-        build(settings, self.space, self.tables, directory, LogProgress())
+        build(settings, DeltaSource.newest(self.tables, self.space), directory, LogProgress())
         return directory
 
     def encode_texts(self, texts):
@@ -72,26 +90,30 @@ class World:
     def verdict(self, directory, *, index=None, live=None, call=None, encoder=None, corrupt=None):
         found = index or open_index(directory)
         manifest = open_index(directory, verify=False).manifest
-        pinned = read_pinned(self.tables, self.space, manifest.table_versions)
-        asked = draw_questions(pinned.labels, 150, seed=7, among=pinned.reference.item_ids)
-        questions = questions_about(asked, pinned.reference, pinned.labels, self.encode_texts)
+        tables = PinnedTables(self.tables, manifest.table_versions)
+        pinned = read_pinned(tables, self.space, 150, seed=7)
+        asked = pinned.labelled.item_ids
+        titles = shown_of(tables, asked, "title")
+        questions = questions_about(asked, pinned.labelled.vectors, titles, self.encode_texts)
         theirs = None
         if live is not None:
             live_world, live_index = live
-            there = read_pinned(live_world.tables, self.space, live_index.manifest.table_versions)
-            theirs = questions_about(asked, there.reference, pinned.labels, self.encode_texts)
+            there = PinnedTables(live_world.tables, live_index.manifest.table_versions)
+            drawn = vectors_of(there, self.space, pinned.labels, asked)
+            assert drawn.item_ids == asked
+            theirs = questions_about(asked, drawn.vectors, titles, self.encode_texts)
         index_figures = measure_candidate(
             found, pinned.reference, questions, questions, pinned.labels, seed=7,
-            live=live[1] if live else None, live_questions=theirs,
+            filters=filters_to_ask(found, pinned, GateSettings()), live=live[1] if live else None,
+            live_questions=theirs,
         )  # fmt: skip
         again = np.array([self.by_id[item] for item in asked[:32]])
-        stamps = sorted(set(pinned.embeddings["space"].to_pylist()))
         measured = Measured(
             manifest=manifest,
             corrupt_files=corrupt_files(directory, manifest),
             expectations=SUITES,
             space=SpaceFigures(
-                encoder or self.space.fingerprint, stamps, 1.0,
+                encoder or self.space.fingerprint, sorted(pinned.spaces), 1.0,
                 lowest_cosine(questions.picture_vectors[:32], again), 32,
             ),
             index=index_figures,
@@ -127,6 +149,35 @@ def test_a_healthy_first_and_a_healthy_next_release_pass(live, tmp_path):
 def test_too_few_lists_searched_is_a_recall_below_the_bar(live):
     world, directory, index = live
     assert "recall_at_10" in failed(world.verdict(directory, index=Careless(index)))
+
+
+def test_filtering_after_a_shallow_search_is_stopped_although_recall_without_a_filter_is_fine(live):
+    world, directory, index = live
+    verdict = world.verdict(directory, index=PostFiltering(index))
+    assert failed(verdict) - {"latency"} == {"filtered_recall_at_10"}
+    detail = next(check.detail for check in verdict.checks if check.name == "filtered_recall_at_10")
+    assert "random rows (12 of 1,200 items, 1.00%): picture 0." in detail
+    assert "questions with too few answers" in detail
+
+
+def test_the_filters_are_random_rows_and_attributes_near_each_share(live):
+    world, directory, _ = live
+    check = next(check for check in world.verdict(directory).checks if check.name == "filtered_recall_at_10")
+    filters = [(each["share"], each["filter"], each["allowed"]) for each in check.evidence["filters"]]
+    assert filters == [
+        (0.5, "random rows", 600), (0.1, "random rows", 120), (0.01, "random rows", 12), (0.001, "random rows", 1),
+        (0.5, "brand brand-0", 300),
+    ]  # fmt: skip
+    assert check.evidence["not_measured"] == ["0.01%"]
+
+
+def test_an_index_whose_own_columns_lie_is_stopped_under_the_filter(live):
+    world, directory, index = live
+    liar = PostFiltering(index)
+    liar.planned_search, liar.sets = index.planned_search, None
+    place = index.columns.schema.get_field_index("brand")
+    liar.columns = index.columns.set_column(place, "brand", index.columns["brand"].take(np.arange(1_200)[::-1]))
+    assert failed(world.verdict(directory, index=liar)) - {"latency"} == {"filtered_recall_at_10"}
 
 
 def test_an_index_of_other_vectors_than_the_tables_is_stopped(live, make_tables, tmp_path):

@@ -69,3 +69,10 @@ def test_the_projection_keeps_the_directions_of_largest_variance():
     overlap = np.abs(projection.components.T @ right[:4].T)
     assert np.allclose(overlap, np.eye(4), atol=1e-3)
     assert np.allclose(np.linalg.norm(projection(vectors), axis=1), 1, atol=1e-5)
+
+
+def test_a_space_wider_than_the_teacher_keeps_the_teachers_cosines():
+    vectors = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
+    wide, all_of_it = Projection.fit(vectors, 9)(vectors), Projection.fit(vectors, 6)(vectors)
+    assert wide.shape == (50, 9)
+    assert np.allclose(wide @ wide.T, all_of_it @ all_of_it.T, atol=1e-5)

@@ -33,6 +33,26 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Filtered:
+    share: float
+    filter: str = "random rows"
+    random: bool = True
+    picture: float = 0.99
+    title: float = 0.98
+    short: int = 0
+    outside: int = 0
+    items: int = 1_000
+
+    @property
+    def allowed(self):
+        return round(self.share * self.items)
+
+    @property
+    def recall(self):
+        return {"picture": Figure(self.picture, 0.9, 1.0), "title": Figure(self.title, 0.9, 1.0)}
+
+
+@dataclass(frozen=True)
 class IndexNumbers:
     items: int = 1_000
     missing: int = 0
@@ -40,6 +60,7 @@ class IndexNumbers:
     duplicates: int = 0
     lowest_stored_cosine: float = 0.999
     recall: object = None
+    filtered: object = ()
     labels: object = None
     labelled: int = 200
     live_items: int | None = 1_000
@@ -62,6 +83,7 @@ def healthy_measured():
     )
     index = IndexNumbers(
         recall={"picture": Figure(0.99, 0.98, 1.0), "title": Figure(0.97, 0.96, 0.98)},
+        filtered=[Filtered(share) for share in (0.5, 0.1, 0.01, 0.001)] + [Filtered(0.1, "brand acme", random=False)],
         labels={"picture R@10": Figure(0.8, 0.75, 0.85)},
         differences={"picture R@10": Figure(0.0, -0.01, 0.01)},
     )
@@ -81,7 +103,7 @@ def healthy_measured():
 class Bench:
     """`verdict(index={...}, space={...}, **fields)`: judge the healthy measurements with these changed."""
 
-    figure, speed, at = Figure, Speed, AT
+    figure, speed, filtered, at = Figure, Speed, Filtered, AT
     bars = GateSettings()
     healthy = staticmethod(healthy_measured)
 

@@ -6,17 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lookalike.contracts.item_keys import keys_of
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
-from lookalike.quality.facts import (
-    coverage_facts,
-    embedding_facts,
-    live_rows,
-    schema_facts,
-    silver_facts,
-    vector_lengths_and_norms,
-)
+from lookalike.quality.facts import embedding_facts, live_rows, schema_facts, silver_facts, vector_lengths_and_norms
 
 FLOATS = pa.list_(pa.float32())
+NO_KEYS = keys_of(pa.array([], pa.string()))
+NO_SOURCES = pa.array([], pa.string())
 
 
 def test_lengths_and_norms_equal_a_loop_over_ragged_lists_and_chunks():
@@ -51,30 +47,31 @@ def embeddings(vectors, norms, **columns):
 
 def test_a_lying_norm_a_wrong_dim_and_nan_are_told_apart():
     rows = embeddings([[1, 0], [1.5, 0], [1, 0, 0], [math.nan, 1], [1, 0]], [1.0, 1.0, 1.0, 1.0, None])
-    facts = embedding_facts(rows, dim=2)
+    facts = embedding_facts(rows, 2, NO_KEYS)
     assert facts["dim_fits"].to_pylist() == [True, True, False, True, True]
     assert facts["finite"].to_pylist() == [True, True, True, False, True]
     assert facts["norm_told_truly"].to_pylist() == [True, False, True, False, False]
     assert facts["norm"].to_pylist() == [1.0, 1.5, 1.0, None, 1.0]
 
 
-def test_coverage_finds_missing_and_outdated_vectors():
-    silver = pa.table({"item_id": ["i0", "i1", "i2", "i9"], "content_hash": ["h0", "new", "h2", "h9"]})
-    rows = embeddings([[1, 0], [0, 1], [0, 1]], [1, 1, 1], space=["a" * 16, "a" * 16, "b" * 16])
-    facts = coverage_facts(silver, rows, "a" * 16)
-    assert facts["has_vector"].to_pylist() == [True, True, False, False]
-    assert facts["vector_is_current"].to_pylist() == [True, False, False, False]
-
-
 def test_prices_that_a_suite_would_skip_are_judged():
     prices = pa.array([1.0, None, -1.0, math.nan, math.inf], pa.float64())
-    facts = silver_facts(pa.table({"item_id": list("abcde"), "price": prices}))
+    facts = silver_facts(pa.table({"item_id": list("abcde"), "price": prices}), NO_KEYS, NO_SOURCES)
     assert facts["price_fits"].to_pylist() == [True, True, False, False, False]
 
 
 def test_a_licence_is_demanded_where_the_source_states_them():
     rows = pa.table({"source": ["icons"] * 3 + ["shop"] * 2, "licence": ["MIT", None, "MIT", None, None]})
-    assert silver_facts(rows)["licence_fits"].to_pylist() == [True, False, True, True, True]
+    facts = silver_facts(rows, NO_KEYS, pa.array(["icons"]))
+    assert facts["licence_fits"].to_pylist() == [True, False, True, True, True]
+
+
+def test_ids_given_twice_are_named_and_the_others_left_empty():
+    facts = silver_facts(pa.table({"item_id": ["a", "b", None, "a"]}), keys_of(pa.array(["a"])), NO_SOURCES)
+    assert facts["given_twice"].to_pylist() == ["a", None, None, "a"]
+    rows = embeddings([[1, 0], [0, 1]], [1, 1], item_id=["a", "a"], space=["s", "t"])
+    facts = embedding_facts(rows, 2, keys_of(pa.array(["a in space t"])))
+    assert facts["given_twice"].to_pylist() == [None, "a in space t"]
 
 
 def test_deleted_rows_are_left_out():

@@ -1,6 +1,7 @@
 """The gate lets a healthy candidate through and stops each planted fault with the check that names it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from lookalike.quality.measured import SpaceFigures
 
 CHECKS = [
     "silver_expectations", "embedding_expectations", "space_fingerprint", "manifest_checksums", "stored_items",
-    "row_loss", "recall_at_10", "label_metrics", "latency", "size", "churn",
+    "row_loss", "recall_at_10", "filtered_recall_at_10", "label_metrics", "latency", "size", "churn",
 ]  # fmt: skip
 
 
@@ -84,6 +85,35 @@ def test_recall_below_the_bar_in_one_kind_of_query_fails(bench, kind, value):
 def test_recall_that_was_not_measured_fails(bench, recall):
     figures = {kind: bench.figure(*numbers) for kind, numbers in recall.items()}
     assert failed(bench.verdict(index={"recall": figures})) == ["recall_at_10"]
+
+
+FILTER_FAULTS = {
+    "pictures": {"picture": 0.94},
+    "titles": {"title": 0.5},
+    "lost": {"title": math.nan},
+    "too few answers": {"short": 1},
+    "answers that do not pass": {"outside": 1},
+}
+
+
+@pytest.mark.parametrize("fault", FILTER_FAULTS)
+@pytest.mark.parametrize("at", [0, 3, 4])
+def test_one_filter_of_one_share_below_the_bar_fails_and_is_named(bench, fault, at):
+    filtered = list(bench.healthy().index.filtered)
+    filtered[at] = replace(filtered[at], **FILTER_FAULTS[fault])
+    verdict = bench.verdict(index={"filtered": filtered})
+    assert failed(verdict) == ["filtered_recall_at_10"]
+    detail = next(check.detail for check in verdict.checks if not check.passed)
+    assert f"{filtered[at].filter} ({filtered[at].allowed} of 1,000 items" in detail.split(";")[0]
+
+
+def test_a_share_that_was_not_measured_fails_unless_the_catalogue_is_too_small_for_it(bench):
+    filtered = bench.healthy().index.filtered
+    assert failed(bench.verdict(index={"filtered": filtered[1:]})) == ["filtered_recall_at_10"]
+    assert failed(bench.verdict(index={"filtered": []})) == ["filtered_recall_at_10"]
+    check = bench.verdict().checks[CHECKS.index("filtered_recall_at_10")]
+    assert "0.01%: less than one of 1,000 items, not measured" in check.observed
+    assert (check.evidence["not_measured"], len(check.evidence["filters"])) == (["0.01%"], 5)
 
 
 LABEL_CASES = [

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from index_builder.build import build
+from index_builder.delta_source import DeltaSource
 from index_builder.reader import open_index
 from lookalike.catalogue.silver_rows import silver_row
 from lookalike.contracts.change import ChangeKind, Position
@@ -93,6 +94,8 @@ class CoarseBlock:
 class ArrayIndex:
     """SealedIndex port by brute force. `forgetful`: what it misses changes with k, as an approximate index's does."""
 
+    sets = None
+
     def __init__(self, vectors, columns, forgetful=False):
         self._vectors, self.columns, self._forgetful = vectors, columns, forgetful
         recipe = IndexRecipe(name="array", description="numpy", factory="Flat")
@@ -104,7 +107,7 @@ class ArrayIndex:
     def planned_search(self, queries, k, allowed=None, exact=False):
         dots = queries @ self._vectors.T
         if allowed is not None:
-            dots[:, ~allowed] = -np.inf
+            dots[:, ~allowed.has(np.arange(len(self._vectors)))] = -np.inf
         if self._forgetful and not exact:
             dots[:, np.random.default_rng(k).random(len(self._vectors)) < 20 / k] -= 3
         rows = np.argsort(-dots, axis=1, kind="stable")[:, :k]
@@ -359,7 +362,7 @@ def seal_states(folder, states):
         "l2_norm": [1.0] * len(embedded),
     }  # fmt: skip
     tables.append(EMBEDDINGS, pa.table(columns, schema=EMBEDDINGS.schema))
-    build(settings, SPACE, tables, folder / "index", LogProgress(), "exact")
+    build(settings, DeltaSource.newest(tables, SPACE), folder / "index", LogProgress(), "exact")
     return open_index(folder / "index")
 
 

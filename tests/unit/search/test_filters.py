@@ -4,7 +4,7 @@ import pytest
 from lookalike.contracts.errors import BadQuery
 from lookalike.contracts.query import Filter
 from lookalike.search import filters as filters_module
-from lookalike.search.filters import FilterMasks
+from lookalike.search.filters import FilterRows
 
 
 def number_in(row, name):
@@ -52,16 +52,18 @@ CASES = [
 
 @pytest.mark.parametrize(("each", "passes"), CASES, ids=lambda case: getattr(case, "field", ""))
 def test_against_a_loop_over_rows(columns, rows, each, passes):
-    mask = FilterMasks(columns).mask([each])
-    assert mask.tolist() == [bool(passes(row)) for row in rows]
+    passed = FilterRows(columns).rows([each])
+    assert passed.items == len(rows)
+    assert passed.rows().tolist() == [number for number, row in enumerate(rows) if passes(row)]
 
 
 def test_filters_are_joined_by_and(columns, rows):
-    masks = FilterMasks(columns)
-    joined = masks.mask([CASES[0][0], CASES[7][0], CASES[11][0]])
-    expected = [all(bool(passes(row)) for _, passes in (CASES[0], CASES[7], CASES[11])) for row in rows]
-    assert joined.tolist() == expected and any(expected)
-    assert masks.mask([]) is None
+    filters = FilterRows(columns)
+    joined = filters.rows([CASES[0][0], CASES[7][0], CASES[11][0]])
+    asked = [passes for _, passes in (CASES[0], CASES[7], CASES[11])]
+    expected = [number for number, row in enumerate(rows) if all(passes(row) for passes in asked)]
+    assert joined.rows().tolist() == expected != []
+    assert filters.rows([]) is None
 
 
 @pytest.mark.parametrize(
@@ -78,18 +80,19 @@ def test_filters_are_joined_by_and(columns, rows):
 )
 def test_what_is_not_allowed_says_what_is(columns, each, message):
     with pytest.raises(BadQuery, match=message):
-        FilterMasks(columns).mask([each])
+        FilterRows(columns).rows([each])
 
 
-def test_masks_are_kept_and_bounded(columns, monkeypatch):
-    masks = FilterMasks(columns)
+def test_sets_are_kept_and_bounded(columns, monkeypatch):
+    filters = FilterRows(columns)
     each = Filter(field="price", at_most=20)
-    first = masks.mask([each])
-    assert masks.mask([each]) is first
+    first = filters.rows([each])
+    assert filters.rows([each]) is first
     with pytest.raises(ValueError, match="read-only"):
-        first[0] = True
-    monkeypatch.setattr(filters_module, "CACHE_BYTES", 3 * first.nbytes)
+        first.bits[0] = 1
+    monkeypatch.setattr(filters_module, "CACHE_BYTES", 3 * first.bits.nbytes)
     for bound in range(10):
-        masks.mask([Filter(field="price", at_most=bound)])
-    assert masks.mask([each]) is not first
-    np.testing.assert_array_equal(masks.mask([each]), first)
+        filters.rows([Filter(field="price", at_most=bound)])
+    again = filters.rows([each])
+    assert again is not first
+    np.testing.assert_array_equal(again.bits, first.bits)

@@ -95,9 +95,9 @@ def test_between_two_changes_the_caller_may_let_others_go_first_and_none_is_show
     overlay, _ = make_live()
     seen = []
     updates = [upsert(shop, f"new-{number}", 1) for number in range(3)]
-    overlay.apply(updates, lambda: seen.append(len(overlay.view().live.slot_entries)))
+    overlay.apply(updates, lambda: seen.append(len(overlay.view().entry_at)))
     assert seen == [0, 0, 0]
-    assert len(overlay.view().live.slot_entries) == 3
+    assert len(overlay.view().entry_at) == 3
 
 
 def test_order_and_repeats_do_not_matter(make_live, make_shop):

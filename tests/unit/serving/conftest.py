@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from index_builder.build import build
+from index_builder.delta_source import DeltaSource
 from index_builder.reader import open_index
 from lookalike.contracts.change import ChangeKind, Position, Topic, partition_of
 from lookalike.contracts.item_state import state_of_row, unknown_item
@@ -123,7 +124,8 @@ class Kit:
         vectors = self.encoder.encode_texts(WORDS)
         tables.append(EMBEDDINGS, embedding_rows(self.encoder.space, items, hashes, vectors))
         folder = self.settings.releases_root / name
-        manifest = build(self.settings, self.encoder.space, tables, folder, LogProgress(), "exact")
+        source = DeltaSource.newest(tables, self.encoder.space)
+        manifest = build(self.settings, source, folder, LogProgress(), "exact")
         check = Check(name="recall@10", passed=True, observed="1.0", bar="at least 0.95")
         verdict = Verdict(at=NOON, manifest_sha256=manifest.sha256, checks=(check,))
         if judged:
