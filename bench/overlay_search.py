@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from search_latency import NoEncoder, machine, no_pictures
 
-from bench.search_latency import NoEncoder, machine, no_pictures
 from index_builder.reader import open_index
 from lookalike.contracts.change import ChangeKind, Position
 from lookalike.contracts.item_state import ItemState, state_of_row

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from index_builder.build import build
+from index_builder.delta_source import DeltaSource
 from index_builder.reader import open_index
 from lookalike.contracts.encoder import Encoder, Picture
 from lookalike.contracts.progress import LogProgress
@@ -71,7 +72,7 @@ def random_release(folder: Path, items: int, dim: int, recipe: str) -> Path:
                "vector": pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
                "l2_norm": [1.0] * items}  # fmt: skip
     tables.append(EMBEDDINGS, pa.table(columns, schema=EMBEDDINGS.schema))
-    build(settings, space, tables, folder / "index", LogProgress(), recipe)
+    build(settings, DeltaSource.newest(tables, space), folder / "index", LogProgress(), recipe)
     return folder / "index"
 
 

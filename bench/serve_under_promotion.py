@@ -71,6 +71,7 @@ def mixes_releases(answer: dict[str, Any], named_in_header: str | None, brands: 
 def make_releases(settings: Settings, items: int) -> dict[str, str]:
     """Two judged releases of the same items under two brands; brand by version."""
     from index_builder.build import build
+    from index_builder.delta_source import DeltaSource
     from models.encoders import encoder_directory, open_encoder
 
     encoder = open_encoder(encoder_in_use(settings), device="cpu", threads=1)
@@ -81,7 +82,7 @@ def make_releases(settings: Settings, items: int) -> dict[str, str]:
         tables = DeltaTables(settings.home.absolute() / f"tables-{brand}")
         _fill(tables, brand, titles, vectors, encoder, settings.pictures_root)
         folder = settings.releases_root / brand
-        manifest = build(settings, encoder.space, tables, folder, LogProgress())
+        manifest = build(settings, DeltaSource.newest(tables, encoder.space), folder, LogProgress())
         release = registry.register(folder, encoder_directory(encoder_in_use(settings)), ACTOR)
         check = Check(name="made for the bench", passed=True, observed=f"{items} items", bar="at least 1")
         verdict = Verdict(at=datetime.now(UTC), manifest_sha256=manifest.sha256, checks=(check,))
