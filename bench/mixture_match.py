@@ -90,7 +90,7 @@ class Measured:
         self.curves.setdefault(f"{kind}: {name}", {})[setting] = float(np.mean(right))
 
     def _lists(self) -> None:
-        nlist = derive_nlist(len(self.vectors), load_recipe("ivf_rabitq").train_points_per_list)
+        nlist = derive_nlist(len(self.vectors), load_recipe("ivf_pq").train_points_per_list)
         factory = f"IVF{nlist},RaBitQfs,Refine(SQ8)"  # on the encoder's own axes: worlds are compared, not recipes
         index = faiss.index_factory(self.vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         centres = find_centres(self.vectors, nlist)

@@ -114,7 +114,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--items", type=int, required=True)
     parser.add_argument("--vectors", type=Path, help="folder of real vectors; default: generated ones")
     parser.add_argument("--mixture", type=Path, default=Path("var/bench/mixture.npz"))
-    parser.add_argument("--recipe", default="ivf_rabitq")
+    parser.add_argument("--recipe", default="ivf_pq")
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--memory", type=bytes_of, default=bytes_of("8GiB"))

@@ -1,7 +1,7 @@
 """Latency of single queries through SearchEngine: p50 and p99 by stage, one query at a time, and the machine.
 
 python bench/search_latency.py INDEX_DIRECTORY --encoder lookalike-mini      a built release, real text queries
-python bench/search_latency.py --items 100000 --dim 256 --recipe ivf_rabitq  random clustered vectors, item queries
+python bench/search_latency.py --items 100000 --dim 256 --recipe ivf_pq  random clustered vectors, item queries
 """
 
 import argparse
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--encoder", help="encoder of the index, for text queries")
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--recipe", default="ivf_rabitq")
+    parser.add_argument("--recipe", default="ivf_pq")
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--k", type=int, default=24)
     arguments = parser.parse_args()

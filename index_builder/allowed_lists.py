@@ -9,14 +9,14 @@ are far from it and their lists are ordered less surely: more are seen, and of r
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.list_centres import ListCentres, Lists
+from index_builder.list_centres import Lists
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.row_set import RowSet
 
@@ -41,10 +41,16 @@ class _Spread:
     together: float
 
 
+class NearestLists(Protocol):
+    """Who finds the lists nearest to queries: see ScannedCentres."""
+
+    def nearest(self, queries: Vectors, count: int) -> Lists: ...
+
+
 class AllowedLists:
     """Over the lists of one IVF index around `centres`, whose rows are 0..items-1. Thread-safe."""
 
-    def __init__(self, index: Any, centres: ListCentres, items: int) -> None:
+    def __init__(self, index: Any, centres: NearestLists, items: int) -> None:
         self._centres = centres
         self._sizes = np.array([index.invlists.list_size(number) for number in range(index.nlist)])
         self._items = items

@@ -2,8 +2,9 @@
 
 import math
 
-from index_builder.clustering import GRAPH_ROUNDS, GROUP_SAMPLE, ROUNDS
-from index_builder.list_centres import GRAPH_DEPTH
+from index_builder.clustering import GROUP_SAMPLE, LAST_ROUNDS
+from index_builder.grouped_centres import COMPARED, DIRECTIONS, groups_of
+from index_builder.k_means import ROUNDS
 from index_builder.lists import MANY_LISTS
 from index_builder.query_time import lists_us
 from index_builder.rates import Rates
@@ -14,10 +15,11 @@ KINDS = 2
 """Of questions: pictures and words."""
 ASKED = KINDS * QUESTIONS
 MEASURED_PER_LIST = 16
-TRIAL_ROWS, TRIAL_LISTS, TRIAL_CANDIDATES = 65_536, 4_096, 40
+TRIAL_ROWS, TRIAL_LISTS, TRIAL_CANDIDATES = 65_536, 4_096, 20
+TRIAL_AXES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """As `quantiser.py` and `trial.py` have them, which need a recipe that is chosen (a test compares)."""
-TRIED = (2, 3, 4, 5)
-"""Bits of an axis that codes are tried with, beside one, which takes next to nothing."""
+LEARNED = 1.2
+"""Learning codes takes so many times the coding of what they are learned from."""
 TIMED_QUESTIONS, TIMED_POINTS = 64, 3
 """Questions that each point of the curve is timed with, and such points for each number of lists."""
 INSERTED_AMONG = 1e6
@@ -48,31 +50,31 @@ class BuildTime:
         sample = min(nlist * points_per_list, self._items)
         merge = self._written(sizes.disk) + self._rows() + self._tuned(nlist, codes, deepest)
         return {
-            "train": sample * self._source + self._clustered(sample, nlist) + self._tried(sample, nlist),
+            "train": sample * self._source + self._clustered(sample, nlist) + self._tried(sample, nlist, codes.axes),
             "encode": self._items * self._encoded(nlist, codes) / self._at_a_time,
             "merge": merge,
         }
 
     def _clustered(self, sample: int, nlist: int) -> float:
         """As `clustering.py` does it, and once more for the figures."""
-        measured = self._assigned(min(sample, MEASURED_PER_LIST * nlist), nlist) + self._linked(nlist)
+        measured = self._assigned(min(sample, MEASURED_PER_LIST * nlist), nlist)
         if nlist < MANY_LISTS:
             return ROUNDS * self._compared(sample, nlist) + measured
         groups = math.isqrt(nlist)
         first = ROUNDS * self._compared(min(sample, GROUP_SAMPLE * groups), groups) + self._compared(sample, groups)
         second = ROUNDS * self._compared(sample, nlist / groups)
-        return first + second + GRAPH_ROUNDS * (self._assigned(sample, nlist) + self._linked(nlist)) + measured
+        return first + second + LAST_ROUNDS * self._assigned(sample, nlist) + measured
 
-    def _tried(self, sample: int, nlist: int) -> float:
-        """Axes made, and codes tried on some rows of the sample."""
+    def _tried(self, sample: int, nlist: int, most_axes: int) -> float:
+        """Axes made, and codes tried on some rows of the sample; then they are learned once more."""
         rows, rates = min(sample, TRIAL_ROWS), self._rates
         probed = min(nlist, TRIAL_LISTS)
         seconds = 2 * self._compared(sample, self._dim) + self._assigned(rows, nlist) + self._compared(rows, ASKED)
-        for bits in TRIED:
-            axes = max(self._dim // bits, 1)
-            asked = lists_us(rates, 0, self._dim, Codes(axes, bits, 0), probed, rows, TRIAL_CANDIDATES, images=False)
-            seconds += (rows * axes * rates.code_us + ASKED * asked) / US_PER_S / rates.cores
-        return seconds
+        tried = [axes for axes in TRIAL_AXES if axes < most_axes] + [most_axes]
+        for axes in tried:
+            asked = lists_us(rates, 0, self._dim, Codes(axes, 0), probed, rows, TRIAL_CANDIDATES, images=False)
+            seconds += ((1 + LEARNED) * rows * axes * rates.code_us + ASKED * asked) / US_PER_S / rates.cores
+        return seconds + LEARNED * rows * most_axes * rates.code_us / US_PER_S / rates.cores
 
     def _encoded(self, nlist: int, codes: Codes) -> float:
         """One item, by one process."""
@@ -98,10 +100,15 @@ class BuildTime:
         """Rows to their lists, on all cores."""
         if nlist < MANY_LISTS:
             return self._compared(rows, nlist)
-        return rows * GRAPH_DEPTH * self._dim * self._rates.step_ns / NS_PER_S / self._rates.cores
-
-    def _linked(self, nlist: int) -> float:
-        return self._inserted(nlist) if nlist >= MANY_LISTS else 0.0
+        groups, looked_into = groups_of(nlist)
+        seen = looked_into * nlist / groups
+        products = self._dim * (groups + DIRECTIONS) + DIRECTIONS * seen
+        each = (
+            products * self._rates.product_ns
+            + seen * self._rates.look_ns
+            + COMPARED * self._dim * self._rates.gather_ns
+        )
+        return rows * each / NS_PER_S / self._rates.cores
 
     def _inserted(self, rows: int) -> float:
         """Into a graph, one after the other."""

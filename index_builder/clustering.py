@@ -2,13 +2,12 @@
 
 A round of k-means compares every vector with every centre: hours for 65,536 lists on two cores. Groups first, and then
 each group's share of the lists within it, is some two hundred times less; what the borders between groups lose, a few
-rounds over all centres win back, in which a graph finds the nearest one. For a GPU such a round is seconds (4 million
-vectors of 512 dimensions: 280 Tflop), so it needs neither the groups nor the graph.
+rounds over all centres win back, in which only centres near each vector are compared (`grouped_centres.py`). For a GPU
+such a round is seconds (4 million vectors of 512 dimensions: 280 Tflop), so it needs neither.
 """
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import faiss
 import numpy as np
@@ -16,16 +15,15 @@ from numpy.typing import NDArray
 
 from index_builder import gpu
 from index_builder.device import Device, gpu_lists_bytes, require_gpu
+from index_builder.k_means import k_means
 from index_builder.list_centres import ListCentres
 from index_builder.lists import MANY_LISTS
 from index_builder.parts import use_threads
 from lookalike.contracts.encoder import Vectors
 
-SEED = 1_234
-ROUNDS = 12
 GROUP_SAMPLE = 256
 """Vectors per group that the groups are found with."""
-GRAPH_ROUNDS = 3
+LAST_ROUNDS = 3
 BLOCK_ROWS = 16_384
 
 
@@ -36,17 +34,17 @@ def find_centres(sample: Vectors, nlist: int, device: Device = "cpu") -> Vectors
     """
     if device == "gpu":
         require_gpu(gpu_lists_bytes(nlist, sample.shape[1]), "training")
-        return _k_means(sample, nlist, gpu.flat_index(sample.shape[1]))
+        return k_means(sample, nlist, gpu.flat_index(sample.shape[1]))
     if nlist < MANY_LISTS:
-        return _k_means(sample, nlist)
+        return k_means(sample, nlist)
     centres = _two_levels(sample, nlist)
-    for _ in range(GRAPH_ROUNDS):
+    for _ in range(LAST_ROUNDS):
         centres = _moved(centres, sample, nearest_centres(centres, sample))
     return centres
 
 
 def nearest_centres(centres: Vectors, vectors: Vectors) -> NDArray[np.int64]:
-    """Number of the centre nearest to each vector: exactly where there are few, else by a graph."""
+    """Number of the centre nearest to each vector: exactly where there are few; see ListCentres."""
     return ListCentres.of(centres).nearest_of(vectors)
 
 
@@ -72,24 +70,12 @@ def allotted(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
 def _two_levels(sample: Vectors, nlist: int) -> Vectors:
     groups = math.isqrt(nlist)
     few = sample[np.linspace(0, len(sample) - 1, min(len(sample), GROUP_SAMPLE * groups)).astype(np.int64)]
-    member = nearest_centres(_k_means(few, groups), sample)
+    member = nearest_centres(k_means(few, groups), sample)
     shares = allotted(np.bincount(member, minlength=groups), nlist)
     # Threads that share one small product wait for each other; a group each, they never do.
     with ThreadPoolExecutor(faiss.omp_get_max_threads(), initializer=use_threads, initargs=(1,)) as pool:
-        found = pool.map(lambda group: _k_means(sample[member == group], int(shares[group])), np.flatnonzero(shares))
+        found = pool.map(lambda group: k_means(sample[member == group], int(shares[group])), np.flatnonzero(shares))
         return np.concatenate(list(found))
-
-
-def _k_means(sample: Vectors, count: int, compared: Any = None) -> Vectors:
-    """`compared`: an empty index that finds the nearest centre; without one it is done on the CPU."""
-    clustering = faiss.Clustering(sample.shape[1], count)
-    clustering.niter, clustering.seed, clustering.spherical = ROUNDS, SEED, True
-    clustering.min_points_per_centroid = 1
-    clustering.max_points_per_centroid = max(256, len(sample) // count + 1)
-    if compared is None:
-        compared = faiss.IndexFlatIP(sample.shape[1])
-    clustering.train(np.ascontiguousarray(sample), compared)
-    return np.array(faiss.vector_to_array(clustering.centroids).reshape(count, sample.shape[1]))
 
 
 def _moved(centres: Vectors, sample: Vectors, nearest: NDArray[np.int64]) -> Vectors:

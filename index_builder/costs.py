@@ -16,11 +16,12 @@ from index_builder.query_time import cold_us, graph_us, lists_us, scan_us
 from index_builder.rates import Rates, default_rates
 from index_builder.recall_law import KINDS, Kind, RecallLaw, default_law
 from index_builder.sizes import (
-    FACTOR_BYTES,
+    AXES_IN_BYTE,
     ROW_NUMBER_BYTES,
     Codes,
     Columns,
     Sizes,
+    code_bytes,
     sizes_of_lists,
     sizes_of_vectors,
 )
@@ -32,7 +33,7 @@ __all__ = ["ROW_NUMBER_BYTES", "Columns", "Cost", "Latency", "Workload", "estima
 
 COLUMNS = Columns(items=243.0, sets=19.0)
 """Of a catalogue with the usual columns, five of them to filter by (a million items of bench/scale.py)."""
-AXES_STEP, FINER_STEP = 8, 16
+FINER_STEP = 16
 US_PER_MS = 1e3
 CURVE_PROBES_MORE = 4
 """Tuning goes on for so many times the lists of what it chooses."""
@@ -121,24 +122,25 @@ def estimate(
         return model.of_graph(int(graph[1]))
     if recipe.factory == "Flat":
         return model.of_scan()
-    if recipe.factory == "IVF{nlist},RaBitQfs,Refine(SQ8)":
+    if recipe.factory == "IVF{nlist},PQ{axes}x4fs,Refine(SQ8)":
         return model.of_lists()
     raise SettingsError(
         f"recipe {recipe.name}: no cost is known for factory {recipe.factory!r}; name the recipe itself"
     )
 
 
-def list_bytes(recipe: IndexRecipe, dim: int) -> float:
-    """Of one item's code in a list, with its factors, at most: the trial may find that fewer do."""
-    return dim * recipe.bits_per_axis / 8 + FACTOR_BYTES
+def list_bytes(recipe: IndexRecipe, dim: int) -> int:
+    """Of one item's code in a list, at most: the trial may find that less does."""
+    return code_bytes(_most_axes(recipe, dim))
 
 
 def expected_codes(recipe: IndexRecipe, dim: int, law: RecallLaw) -> Codes:
-    """Those that the trial is expected to choose: as many axes as fit, with the bits that it chose where measured."""
-    bits = law.bits
-    axes = int(dim * recipe.bits_per_axis / bits) // AXES_STEP * AXES_STEP
-    finer = min(-(-int(dim * law.finer_share) // FINER_STEP) * FINER_STEP, dim)
-    return Codes(axes, bits, finer) if axes else Codes(dim, 1, dim)
+    """Those that the trial is expected to choose: as many axes as fit."""
+    return Codes(_most_axes(recipe, dim), min(-(-int(dim * law.finer_share) // FINER_STEP) * FINER_STEP, dim))
+
+
+def _most_axes(recipe: IndexRecipe, dim: int) -> int:
+    return min(recipe.code_bytes * AXES_IN_BYTE, dim)
 
 
 class _Model:

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from index_builder.clustering import SEED
 from index_builder.gather import VECTOR_COLUMNS, place_vectors
+from index_builder.k_means import SEED
 from index_builder.source import NAMED, Block, Coverage, Sample, Shard
 from index_builder.vector_file import VectorFile
 from lookalike.contracts.encoder import Vectors

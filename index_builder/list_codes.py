@@ -1,7 +1,8 @@
-"""List codes: items as RaBitQ codes of one to nine bits a dimension around the centre of their list.
+"""List codes: items as product codes, each of their axes in 4 bits, of what they deviate from the centre of their list.
 
 Lists are found elsewhere, on other axes than those that are coded, so rows come with their lists. faiss adds such rows
-to plain lists only; once full, these are packed for its fast scan.
+to plain lists only; once full, these are packed for its fast scan, which reads a table of 16 products per axis from
+registers (André, Kermarrec & Le Scouarnec 2015).
 """
 
 from typing import Any
@@ -15,15 +16,25 @@ from lookalike.contracts.encoder import Vectors
 FAISS: Any = faiss
 BLOCK = 32
 """Codes that a fast scan reads at a time."""
+BITS = 4
+"""Of each axis: a table of 16 entries fits a register."""
 
 
-def empty_codes(centres: Vectors, bits: int) -> Any:
-    """An index of empty lists around `centres`, images of those of the lists, shape (nlist, d)."""
+def empty_codes(centres: Vectors, images: Vectors, lists: Lists) -> Any:
+    """An index of empty lists around `centres`, images of those of the lists, shape (nlist, d).
+
+    `images`, shape (n, d), of rows in `lists`, shape (n,), are what the codes are learned from; the same index for the
+    same ones.
+    """
     flat = FAISS.IndexFlatIP(centres.shape[1])
     flat.add(np.ascontiguousarray(centres))
-    index = FAISS.IndexIVFRaBitQ(flat, flat.d, flat.ntotal, faiss.METRIC_INNER_PRODUCT, True, bits)
+    index = FAISS.IndexIVFPQ(flat, flat.d, flat.ntotal, flat.d, BITS, faiss.METRIC_INNER_PRODUCT)
     flat.this.disown()
-    index.own_fields, index.is_trained = True, True  # there is nothing to learn
+    index.own_fields, index.by_residual = True, True
+    deviations = np.ascontiguousarray(images - centres[lists])
+    index.pq.cp.min_points_per_centroid = 1
+    index.pq.train(deviations)
+    index.is_trained = True
     return index
 
 
@@ -37,4 +48,4 @@ def add_codes(index: Any, images: Vectors, lists: Lists) -> None:
 
 def packed(index: Any) -> Any:
     """The same lists as a fast scan reads them; `index` must outlive it."""
-    return FAISS.IndexIVFRaBitQFastScan(index, BLOCK)
+    return FAISS.IndexIVFPQFastScan(index, BLOCK)

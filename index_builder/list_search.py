@@ -5,6 +5,7 @@ from typing import Any
 from index_builder.allowed_lists import AllowedLists
 from index_builder.axes import Axes
 from index_builder.list_centres import ListCentres
+from index_builder.scanned_centres import ScannedCentres
 from index_builder.search_parameters import search_lists, selector
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.row_set import RowSet
@@ -16,8 +17,8 @@ class ListSearch:
 
     def __init__(self, index: Any, centres: ListCentres, axes: Axes, items: int) -> None:
         """`index` holds codes on `axes`, in lists around `centres`."""
-        self.centres = centres
-        self._index, self._axes, self._allowed = index, axes, AllowedLists(index, centres, items)
+        self.centres, self._nearest = centres, ScannedCentres(centres, axes)
+        self._index, self._axes, self._allowed = index, axes, AllowedLists(index, self._nearest, items)
 
     def candidates(self, queries: Vectors, count: int, nprobe: int, allowed: RowSet | None = None) -> Rows:
         """So many rows per query, best first by their codes, -1 for none, shape (q, count).
@@ -25,6 +26,8 @@ class ListSearch:
         `nprobe`: lists to probe; with a filter, those that a search without one would probe.
         """
         lists = (
-            self.centres.nearest(queries, nprobe) if allowed is None else self._allowed.chosen(queries, allowed, nprobe)
+            self._nearest.nearest(queries, nprobe)
+            if allowed is None
+            else self._allowed.chosen(queries, allowed, nprobe)
         )
         return search_lists(self._index, self._axes.of_queries(queries), count, lists, selector(allowed))[1]

@@ -4,7 +4,6 @@ Shards are cut, and the training sample is drawn, as large as the cap allows. Th
 system measures (VmHWM), and a test holds them against it. A process that asks for more is refused by the system.
 """
 
-import math
 import os
 import resource
 from collections.abc import Iterator
@@ -27,9 +26,9 @@ WORDS_BYTES = 512 * MIB
 BLOCK_COPIES, BLOCK_ROWS = 8, 8_192
 """Of vectors on their way, while they are compared with the questions and encoded."""
 CENTRE_COPIES = 5
-"""Of the list centres and their images, while they are moved in double precision and put into graphs."""
-LINK_BYTES = 320
-"""Of a list centre in its graph."""
+"""Of the list centres and their images, while they are moved in double precision."""
+GROUPED_BYTES = 320
+"""Of a list centre in its group."""
 TRIAL_ROWS, TRIAL_COPIES = 65_536, 4
 """Of the sample that codes are tried on: its rows, their images, and codes of these."""
 TEXT_SAMPLE, TEXT_COPIES = 16_384, 2
@@ -55,8 +54,8 @@ class MemoryPlan:
         self._nlist = recipe.nlist or 0
         self._process = PROCESS_BYTES + (WORDS_BYTES if words else 0)
         self._blocks = BLOCK_COPIES * BLOCK_ROWS * 4 * dim
-        self._centres = self._nlist * (8 * dim + LINK_BYTES)
-        self._code = math.ceil(list_bytes(recipe, dim)) + ROW_NUMBER_BYTES if self._nlist else 0
+        self._centres = self._nlist * (8 * dim + GROUPED_BYTES)
+        self._code = list_bytes(recipe, dim) + ROW_NUMBER_BYTES if self._nlist else 0
         self._list = self._code * 32 + 128  # codes come in blocks of 32
 
     def shard_items(self) -> int:

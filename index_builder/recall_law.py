@@ -64,7 +64,6 @@ class RecallLaw(_Frozen):
     """Of both kinds of query; how items came to lie in lists and to be coded, and how queries differ in time."""
 
     measured: str
-    bits: int = Field(ge=1, description="of each axis of the codes in lists")
     finer_share: float = Field(gt=0, le=1, description="axes of the finer codes, of the dimensions")
     imbalance: float = Field(ge=1, description="of the lists; 1: all equally full")
     tail: float = Field(ge=1, description="p99 over p50 of different queries, warm")

@@ -37,10 +37,26 @@ def search_lists(index: Any, queries: Vectors, k: int, lists: Rows, chosen: Any 
         return scores, rows
     inner: Any = faiss.downcast_index(index)
     queries, lists = np.ascontiguousarray(queries), np.ascontiguousarray(lists)
-    products = np.zeros(lists.shape, np.float32)  # of queries and centres: RaBitQ takes no notice of them
+    products = _products(inner, queries, lists)
     selected = {} if chosen is None else {"sel": chosen}
     given = FAISS.SearchParametersIVF(nprobe=lists.shape[1], **selected)
     arrays = [faiss.swig_ptr(each) for each in (queries, lists, products, scores, rows)]
     # The Python layer's own call takes no parameters.
     inner.search_preassigned_c(len(queries), arrays[0], k, *arrays[1:], False, given)
     return scores, rows
+
+
+def products_of(flat: Any, queries: Vectors, rows: Rows) -> Vectors:
+    """Inner products of each query with these rows of a flat index, shape (q, r); any for row -1."""
+    queries, rows = np.ascontiguousarray(queries), np.ascontiguousarray(rows)
+    found = np.zeros(rows.shape, np.float32)
+    arrays = [faiss.swig_ptr(each) for each in (found, rows)]
+    flat.compute_distance_subset(len(queries), faiss.swig_ptr(queries), rows.shape[1], *arrays)
+    return found
+
+
+def _products(inner: Any, queries: Vectors, lists: Rows) -> Vectors:
+    """Of the queries and centres as they are coded; codes of older artifacts, not of deviations, need none."""
+    if not isinstance(inner, faiss.IndexIVFPQFastScan):
+        return np.zeros(lists.shape, np.float32)
+    return products_of(faiss.downcast_index(inner.quantizer), queries, lists)

@@ -7,15 +7,15 @@ the columns of an item take, which is told.
 import math
 from dataclasses import dataclass
 
-from index_builder.lists import GRAPH_LINKS, MANY_LISTS
+import numpy as np
+
+from index_builder.lists import MANY_LISTS
 
 BLOCK = 32
 """Codes of a list come in blocks of so many; the last one is half full."""
 LIST_HEADER = 16
 ROW_NUMBER_BYTES = 8
-FACTOR_BYTES = 20
-"""Of a RaBitQ code of several bits; of one bit ONE_BIT_FACTORS."""
-ONE_BIT_FACTORS = 8
+AXES_IN_BYTE = 2
 NODE_BYTES = 12
 """Level and offset of a node of a graph."""
 TRUTH_BYTES = 512 * 100 * 12
@@ -24,10 +24,9 @@ TRUTH_BYTES = 512 * 100 * 12
 
 @dataclass(frozen=True)
 class Codes:
-    """How items in lists are coded: so many made axes with so many bits each, and so many with eight bits on disk."""
+    """How items in lists are coded: so many made axes with four bits each, and so many with eight bits on disk."""
 
     axes: int
-    bits: int
     finer_axes: int
 
 
@@ -46,10 +45,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes. `index` and `centres` (with the axes) are in memory; `finer`, `items` and `sets` stay on disk."""
+    """Bytes. `index`, `centres` (with the axes) and `opened` are in memory; `finer`, `items` and `sets` on disk."""
 
     index: int
     centres: int
+    opened: int
+    """In memory alone: the list of each row, and codes of the centres."""
     finer: int
     items: int
     sets: int
@@ -59,17 +60,17 @@ class Sizes:
     @property
     def memory(self) -> int:
         """Of the index, once it is open."""
-        return self.index + self.centres
+        return self.index + self.centres + self.opened
 
     @property
     def disk(self) -> int:
         """Of all its files."""
-        return self.memory + self.finer + self.items + self.sets
+        return self.index + self.centres + self.finer + self.items + self.sets
 
 
-def code_bytes(axes: int, bits: int) -> int:
-    """Of one item's code in a list, its factors included."""
-    return math.ceil(axes / 8) * bits + (FACTOR_BYTES if bits > 1 else ONE_BIT_FACTORS)
+def code_bytes(axes: int) -> int:
+    """Of one item's code in a list."""
+    return -(-axes // AXES_IN_BYTE)
 
 
 def graph_bytes(links: int) -> float:
@@ -85,10 +86,10 @@ def sizes_of_vectors(items: int, dim: int, columns: Columns, links: int = 0) -> 
 
 def sizes_of_lists(items: int, dim: int, nlist: int, codes: Codes, columns: Columns, shards: int = 1) -> Sizes:
     """Of lists of codes around `nlist` centres; `shards`: in so many parts the build keeps the codes of them all."""
-    code = code_bytes(codes.axes, codes.bits)
+    code = code_bytes(codes.axes)
     lists = items * (code + ROW_NUMBER_BYTES) + nlist * (LIST_HEADER + 4 * codes.axes)
-    graph = graph_bytes(GRAPH_LINKS) if nlist >= MANY_LISTS else 0
-    centres = nlist * (4 * dim + graph) + 8 * dim * (codes.axes + codes.finer_axes)
+    centres = 4 * dim * nlist + 8 * dim * (codes.axes + codes.finer_axes)
+    opened = items * np.min_scalar_type(nlist - 1).itemsize + (nlist * code if nlist >= MANY_LISTS else 0)
     half_full = min(nlist, items) * code * BLOCK // 2
     finer = items * codes.finer_axes
     parts = lists + half_full * shards + TRUTH_BYTES * shards
@@ -97,17 +98,25 @@ def sizes_of_lists(items: int, dim: int, nlist: int, codes: Codes, columns: Colu
         items,
         columns,
         math.ceil(lists + half_full),
-        math.ceil(centres),
+        centres,
         finer,
+        opened=opened,
         for_a_while=math.ceil(max(parts, moved)),
     )
 
 
 def _with_columns(
-    items: int, columns: Columns, index: int, centres: int = 0, finer: int = 0, kept: int = 0, for_a_while: int = 0
+    items: int,
+    columns: Columns,
+    index: int,
+    centres: int = 0,
+    finer: int = 0,
+    opened: int = 0,
+    kept: int = 0,
+    for_a_while: int = 0,
 ) -> Sizes:
     """`kept`: what else lies there until the build is done, beside the columns of the shards; `for_a_while`: what is
     gone before these columns are joined."""
     own, sets = math.ceil(items * columns.items), math.ceil(items * columns.sets)
     peak = index + centres + finer + own + kept + max(for_a_while, own + sets)
-    return Sizes(index, centres, finer, own, sets, peak)
+    return Sizes(index, centres, opened, finer, own, sets, peak)

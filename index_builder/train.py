@@ -1,7 +1,6 @@
 """Train: list centres, axes and empty codes, from a sample of the vectors; every shard is encoded with them.
 
-Inserting into a graph, and so into the one over the list centres, depends in faiss on the order in which threads
-finish: one does it. Clustering and list filling keep all threads, being deterministic.
+Clustering keeps all threads: the same sample gives the same bytes with any number of them.
 """
 
 import time
@@ -15,12 +14,11 @@ from index_builder.artifact import AXES_NAME, CENTRES_NAME
 from index_builder.axes import ArtifactAxes, Axes, AxesFit
 from index_builder.facts import TRAIN, StepFacts, write_facts
 from index_builder.list_centres import ListCentres
-from index_builder.list_codes import empty_codes
 from index_builder.memory import FEWEST_PER_LIST, TEXT_SAMPLE
 from index_builder.pin import Pin, require_format
 from index_builder.quantiser import TRAINED_ANEW, QuantiserFacts, centres_for
 from index_builder.source import Sample, Source
-from index_builder.trial import CodesFacts, choose_codes
+from index_builder.trial import CodedSample, CodesFacts, choose_codes
 from index_builder.tune import EncodeTexts, Questions, draw_questions, question_rows
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError, MissingPrerequisite
@@ -99,12 +97,12 @@ def _train_lists(
         step.advance(len(sample.vectors))
     with progress.step("make axes for the questions"):
         fit = AxesFit(sample.vectors, _texts(sample, encode_texts))
-        chosen = choose_codes(fit, centres, sample.vectors, questions, pin.recipe.bits_per_axis)
+        coded = CodedSample(centres, sample.vectors)
+        chosen = choose_codes(fit, coded, questions, pin.recipe.code_bytes, pin.recall)
         (folder / CODES_FACTS).write_text(chosen.model_dump_json(indent=2))
         axes = ArtifactAxes(fit.cut(chosen.axes), fit.cut(chosen.finer_axes))
         axes.save(folder / AXES_NAME)
-        first = empty_codes(axes.codes.of_items(centres.vectors), chosen.bits)
-        faiss.write_index(first, str(folder / EMPTY_NAME))
+        faiss.write_index(coded.empty_codes(axes.codes), str(folder / EMPTY_NAME))
         faiss.write_index(_finer_codes(axes.finer, sample.vectors), str(folder / EMPTY_REFINE))
     return facts
 

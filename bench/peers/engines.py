@@ -102,7 +102,7 @@ def _milvus(index_type: str, memory: Needs) -> Engine:
 
 FLAT_32, FLAT_16 = Needs(4, 272), Needs(4, 144)
 ENGINES: dict[str, Engine] = {
-    "lookalike": _ours("ivf_rabitq", Needs(0, 100), Needs(0.5, 150)),
+    "lookalike": _ours("ivf_pq", Needs(0, 100), Needs(0.5, 150)),
     "lookalike-hnsw": _ours("hnsw", FLAT_32, Needs(8, 272)),
     "faiss-hnsw": _faiss("HNSW32,Flat", 40, FLAT_32),
     "faiss-hnsw-200": _faiss("HNSW32,Flat", 200, FLAT_32),

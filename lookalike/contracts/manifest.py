@@ -33,9 +33,7 @@ class IndexRecipe(_Frozen):
     search: dict[str, int] = Field(default_factory=dict, description="search parameters, e.g. nprobe, efSearch")
     train_points_per_list: int = Field(default=0, ge=0)
     nlist: int | None = Field(default=None, ge=1)
-    bits_per_axis: float = Field(
-        default=0.0, ge=0, description="of codes in lists, for each dimension of the space; 0 in older artifacts"
-    )
+    code_bytes: int = Field(default=0, ge=0, description="of an item's code in a list, at most; 0 in older artifacts")
 
 
 class OperatingPoint(_Frozen):
@@ -72,8 +70,8 @@ class Manifest(_Frozen):
         # What came to the format later and is not used leaves no trace: older artifacts keep their identity.
         if not self.search:
             del dumped["search"]
-        if not self.recipe.bits_per_axis:
-            del dumped["recipe"]["bits_per_axis"]
+        if not self.recipe.code_bytes:
+            del dumped["recipe"]["code_bytes"]
         for point in dumped["operating_points"]:
             if point["recall_at_10_of_texts"] is None:
                 del point["recall_at_10_of_texts"]

@@ -100,8 +100,8 @@ def _planned(cost: Cost, workload: Workload, bounds: Bounds, rates: Rates) -> Pl
     names = {"index": sizes.index, "centres": sizes.centres, "finer": sizes.finer, "items": sizes.items}
     steady, share = _steady(cost, bounds)
     codes = None if cost.codes is None else {
-        "axes": cost.codes.axes, "bits": cost.codes.bits, "finer_axes": cost.codes.finer_axes,
-        "bytes": code_bytes(cost.codes.axes, cost.codes.bits) + ROW_NUMBER_BYTES,
+        "axes": cost.codes.axes, "finer_axes": cost.codes.finer_axes,
+        "bytes": code_bytes(cost.codes.axes) + ROW_NUMBER_BYTES,
     }  # fmt: skip
     return PlannedRecipe(
         recipe=cost.recipe.name,
@@ -213,7 +213,7 @@ def rows_of(each: PlannedRecipe) -> list[tuple[Any, ...]]:
     """What a recipe would take, for a table: (what, figure)."""
     lists = []
     if each.codes is not None:
-        in_memory = f"{each.codes['axes']} axes of {each.codes['bits']} bits in memory"
+        in_memory = f"{each.codes['axes']} axes of 4 bits in memory"
         lists = [("lists", f"{each.lists:,}"), ("codes", f"{in_memory}, {each.codes['finer_axes']} of 8 on disk")]
     by_kind = "; ".join(f"{kind} alone: {_settings(search)}" for kind, search in each.search_by_kind.items())
     times = [("latency, warm", _latency(each.warm))]

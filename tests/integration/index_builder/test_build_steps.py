@@ -82,11 +82,11 @@ def home(tmp_path) -> Path:
 
 
 def settings_of(home: Path, shard_items: int = SHARD_ITEMS, **index: object) -> Settings:
-    return Settings(home=home, index=IndexSettings(recipe="ivf_rabitq", shard_items=shard_items, **index))
+    return Settings(home=home, index=IndexSettings(recipe="ivf_pq", shard_items=shard_items, **index))
 
 
 def words(home: Path, *verb: str) -> list[str]:
-    return ["--home", str(home), "--json", "--set", "index.recipe=ivf_rabitq",
+    return ["--home", str(home), "--json", "--set", "index.recipe=ivf_pq",
             "--set", f"index.shard_items={SHARD_ITEMS}", *verb]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ NEAR = 1e-5
 RECALL = 0.01
 FILES = {
     "hnsw": {"index.faiss", "items.arrow", "attributes.sets"},
-    "ivf_rabitq": {"index.faiss", "refine.faiss", "centres.faiss", "axes.npz", "items.arrow", "attributes.sets"},
+    "ivf_pq": {"index.faiss", "refine.faiss", "centres.faiss", "axes.npz", "items.arrow", "attributes.sets"},
 }
 
 pytestmark = [

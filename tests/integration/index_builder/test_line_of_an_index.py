@@ -73,7 +73,7 @@ def start_build(home: Path, target: Path, recipe: str, threads: int = 1) -> subp
     return subprocess.Popen(command, env=environment)
 
 
-@pytest.fixture(scope="module", params=["hnsw", "ivf_rabitq"])
+@pytest.fixture(scope="module", params=["hnsw", "ivf_pq"])
 def folder(request, home, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("built") / request.param
     assert start_build(home, target, request.param).wait(300) == 0

@@ -36,7 +36,7 @@ if __name__ == "__main__":
     home, target, index = sys.argv[1:]
     space = EmbeddingSpace(encoder="t", weights_sha256="a" * 64, preprocessing_sha256="b" * 64,
                            tokenizer_sha256="c" * 64, dim=%d)
-    settings = Settings(home=Path(home), index=IndexSettings(recipe="ivf_rabitq", **json.loads(index)))
+    settings = Settings(home=Path(home), index=IndexSettings(recipe="ivf_pq", **json.loads(index)))
     source = DeltaSource.newest(DeltaTables(settings.tables_root), space)
     try:
         build(settings, source, Path(target), LogProgress())
@@ -78,7 +78,7 @@ class Numbered:
             yield Block(pa.table({"item_id": ids}), self.vectors(start + 1), counted)
 
 work, source = Path(sys.argv[1]), Numbered()
-pin = make_pin(Settings(home=work, index=IndexSettings(recipe="ivf_rabitq")), source)
+pin = make_pin(Settings(home=work, index=IndexSettings(recipe="ivf_pq")), source)
 train(work, pin, source, LogProgress())
 encode(work, pin, 0, source, LogProgress())
 print(peak_memory())

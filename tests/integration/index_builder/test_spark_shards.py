@@ -65,7 +65,7 @@ def home(tmp_path) -> Path:
 
 def prepared(home: Path, work: Path):
     """Settings, source and pin of a trained build of three shards in `work`."""
-    index = IndexSettings(recipe="ivf_rabitq", shard_items=SHARD_ITEMS)
+    index = IndexSettings(recipe="ivf_pq", shard_items=SHARD_ITEMS)
     settings = load_settings(home=home, spark={"master": "local[2]"}, index=index.model_dump())
     source = DeltaSource.newest(DeltaTables(settings.tables_root), SPACE)
     pin = make_pin(settings, source)

@@ -77,7 +77,7 @@ class World:
             self.titles[row["title"]] = self.titles.get(row["title"], 0) + vector
         self.by_id = {row["item_id"]: vector for row, vector in zip(tables.silver, tables.vectors, strict=True)}
 
-    def built(self, recipe="ivf_rabitq"):
+    def built(self, recipe="ivf_pq"):
         settings = Settings(home=self.root, index=IndexSettings(recipe=recipe))
         directory = self.root / "index"
         build(settings, DeltaSource.newest(self.tables, self.space), directory, LogProgress())

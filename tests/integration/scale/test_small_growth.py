@@ -30,8 +30,8 @@ def every_list(index):
     return index.search_with({"nprobe": index.manifest.recipe.nlist, "k_factor": 1}, queries, 10)
 
 queries = np.eye(64, dtype=np.float32)[:4]
-every_list(open_index(Path(sys.argv[1]), verify=False))  # what a process takes once
-took, held = [], []
+took, held = [], [open_index(Path(sys.argv[1]), verify=False)]
+every_list(held[0])  # what a process takes once; freed, it would be taken again
 for folder in sys.argv[1:]:
     before = anonymous()
     held.append(open_index(Path(folder), verify=False))
@@ -49,7 +49,7 @@ def manifests(sizes) -> dict:
 def test_lists_double_with_the_items_as_far_as_their_root_and_their_training_allow(manifests):
     for items, manifest in manifests.items():
         assert manifest.items == items
-        bound = min(4 * math.sqrt(items), items / manifest.recipe.train_points_per_list)
+        bound = min(16 * math.sqrt(items), items / manifest.recipe.train_points_per_list)
         assert manifest.recipe.nlist <= bound < 2 * manifest.recipe.nlist
         assert manifest.recipe.nlist & (manifest.recipe.nlist - 1) == 0
     assert [manifests[items].recipe.nlist for items in ITEMS] == [512, 1024, 1024]
@@ -62,10 +62,9 @@ def test_an_item_takes_the_same_bytes_on_disk_in_a_small_and_in_a_large_index(ma
     for items, manifest in manifests.items():
         assert round(manifest.files["refine.faiss"].bytes / items) == manifest.build["codes"]["finer_axes"]
         # An image of a centre, and on average half a block of codes that is not filled, for each list.
-        own = manifest.build["codes"]
-        more = own["bits"] - 1
-        code = own["axes"] // 8 + 8 + (more > 0) * (12 + own["axes"] * more // 8)
-        lists = manifest.recipe.nlist * (4 * own["axes"] + 16 * code + 16)
+        axes = manifest.build["codes"]["axes"]
+        code = axes // 2
+        lists = manifest.recipe.nlist * (4 * axes + 16 * code + 16)
         assert manifest.files["index.faiss"].bytes == pytest.approx(items * (code + 8) + lists, rel=0.05)
 
 

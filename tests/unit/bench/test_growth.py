@@ -153,7 +153,7 @@ def write_size(folder, items, factor=1.0):
     manifest = {
         "created_at": "2026-11-23T00:00:00Z", "space": space, "chosen_because": "", "items": items,
         "table_versions": {},
-        "recipe": {"name": "ivf_rabitq", "description": "", "factory": "IVF{nlist}", "nlist": 4096},
+        "recipe": {"name": "ivf_pq", "description": "", "factory": "IVF{nlist}", "nlist": 4096},
         "files": {name: {"sha256": "0" * 64, "bytes": size} for name, size in sizes.items()},
         "build": {"codes": {"axes": 96, "bits": 4}},
     }  # fmt: skip

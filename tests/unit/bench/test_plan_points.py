@@ -82,7 +82,7 @@ def folder(tmp_path):
     space = EmbeddingSpace(
         encoder="made", weights_sha256=digest, preprocessing_sha256=digest, tokenizer_sha256=digest, dim=32
     )
-    recipe = IndexRecipe(name="ivf_rabitq", description="", factory="x", nlist=16, train_points_per_list=50)
+    recipe = IndexRecipe(name="ivf_pq", description="", factory="x", nlist=16, train_points_per_list=50)
     manifest = Manifest(
         created_at="2026-11-23T00:00:00Z", space=space, chosen_because="", items=ITEMS, table_versions={},
         recipe=recipe, search={"nprobe": 4, "k_factor": 2},

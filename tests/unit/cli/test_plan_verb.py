@@ -44,7 +44,7 @@ def test_every_recipe_is_considered_and_one_chosen(tmp_path):
 
 def test_lists_tell_bytes_on_disk_and_in_memory_apart(tmp_path):
     _, report = told(tmp_path, *WIDE)
-    lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_rabitq")
+    lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_pq")
     files = lists["files"]
     assert lists["memory_bytes"] == files["index"] + files["centres"] + lists["process_bytes"]
     assert lists["disk_bytes"] == sum(files.values())
@@ -58,7 +58,7 @@ def test_lists_tell_bytes_on_disk_and_in_memory_apart(tmp_path):
 def test_less_memory_leaves_room_for_fewer_of_the_finer_codes(tmp_path):
     wide = [value if value != "24GiB" else "300MiB" for value in WIDE]
     _, report = told(tmp_path, *wide)
-    lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_rabitq")
+    lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_pq")
     assert 0 < lists["in_memory_when_steady"] < 1
     assert lists["warm"]["p50_ms"] < lists["steady"]["p50_ms"] < lists["cold"]["p50_ms"]
 
@@ -81,11 +81,11 @@ def test_the_named_change_is_enough(tmp_path):
     arguments = ["--items", "1e6", "--dim", "512", "--memory", "24GiB", "--recall", "0.95", "--p99", "0.1ms"]
     code, report = told(tmp_path, *arguments)
     assert code == 1
-    lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_rabitq")
+    lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_pq")
     time = next(check for check in lists["checks"] if check["bound"] == "p99")["expected"].replace(" ", "")
     number, unit = time.removesuffix("ms"), "ms"
     _, raised = told(tmp_path, *arguments[:-1], f"{float(number) * 1.01}{unit}")
-    assert next(each for each in raised["recipes"] if each["recipe"] == "ivf_rabitq")["holds"]
+    assert next(each for each in raised["recipes"] if each["recipe"] == "ivf_pq")["holds"]
 
 
 def test_other_rates_give_other_times(tmp_path):

@@ -25,7 +25,7 @@ from lookalike.storage.delta import DeltaTables
 
 DIM = 32
 ITEMS = 3_000
-RECIPES = ("exact", "hnsw", "ivf_rabitq")
+RECIPES = ("exact", "hnsw", "ivf_pq")
 
 
 def space_of(letter: str, dim: int = DIM) -> EmbeddingSpace:

@@ -17,7 +17,7 @@ NPROBE = 1
 
 @pytest.fixture(scope="module")
 def opened(built):
-    return open_index(built["ivf_rabitq"])
+    return open_index(built["ivf_pq"])
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +93,11 @@ def test_nothing_allowed_probes_nothing(lists, queries):
 @pytest.mark.parametrize(
     ("recipe", "items", "matching", "cold", "exact"),
     [
-        ("ivf_rabitq", 10**8, 5 * 10**7, False, False),
-        ("ivf_rabitq", 10**8, 10**6, False, False),
-        ("ivf_rabitq", 10**8, 10**5, False, True),  # 20 ms; the lists would all be scanned
-        ("ivf_rabitq", 10**8, 10**5, True, False),  # 1.6 s from a cold disk, the whole scan 0.5 s
-        ("ivf_rabitq", 10**8, 10**4, True, True),
+        ("ivf_pq", 10**8, 5 * 10**7, False, False),
+        ("ivf_pq", 10**8, 10**6, False, False),
+        ("ivf_pq", 10**8, 10**5, False, True),  # 20 ms; the lists would all be scanned
+        ("ivf_pq", 10**8, 10**5, True, False),  # 1.6 s from a cold disk, the whole scan 0.5 s
+        ("ivf_pq", 10**8, 10**4, True, True),
         ("hnsw", 10**6, 5 * 10**5, False, False),
         ("hnsw", 10**6, 10**4, False, True),
         ("hnsw", 10**6, 10**6, False, False),  # no filter
@@ -106,7 +106,7 @@ def test_nothing_allowed_probes_nothing(lists, queries):
 )
 def test_what_costs_less_is_done(recipe, items, matching, cold, exact):
     settled = load_recipe(recipe)
-    settled = settled.model_copy(update={"nlist": 65_536 if recipe == "ivf_rabitq" else None})
+    settled = settled.model_copy(update={"nlist": 65_536 if recipe == "ivf_pq" else None})
     work = {"row_work": 3_200.0} if cold else {}
     assert plan_search(settled, items, matching, 10, False, **work).exact is exact
     assert plan_search(settled, items, matching, 10, True, **work).exact

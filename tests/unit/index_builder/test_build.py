@@ -16,7 +16,7 @@ from lookalike.contracts.progress import LogProgress
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 
 DIM, ITEMS = 32, 3_000
-RECIPES = ("exact", "hnsw", "ivf_rabitq")
+RECIPES = ("exact", "hnsw", "ivf_pq")
 ITEM_FILES = ["items.arrow", "attributes.sets"]
 LIST_FILES = ["refine.faiss", "centres.faiss", "axes.npz"]
 FILES = {False: ["index.faiss", *ITEM_FILES], True: ["index.faiss", *ITEM_FILES, *LIST_FILES]}
@@ -42,7 +42,7 @@ def test_manifest_says_from_what(catalogue, built):
         assert manifest.recipe.name == recipe
         assert manifest.build["coverage"]["indexed"] == ITEMS
         assert max(point.recall_at_10 for point in manifest.operating_points) > 0.95
-        assert {path.name for path in folder.iterdir()} == {*FILES[recipe == "ivf_rabitq"], "manifest.json"}
+        assert {path.name for path in folder.iterdir()} == {*FILES[recipe == "ivf_pq"], "manifest.json"}
 
 
 def test_registers_and_how_far_the_log_is_covered_are_in_the_artifact(kit, small, tmp_path):
@@ -210,7 +210,7 @@ def test_missing_tables_and_unknown_recipe(small, tmp_path):
 
 def test_too_few_for_lists(small, tmp_path):
     with pytest.raises(LookalikeError, match="at least 1,024"):
-        small.build(tmp_path / "index", "ivf_rabitq")
+        small.build(tmp_path / "index", "ivf_pq")
 
 
 def test_auto_chooses_and_says_why(small, tmp_path):

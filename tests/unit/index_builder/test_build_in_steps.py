@@ -28,7 +28,7 @@ from lookalike.contracts.settings import IndexSettings, Settings
 from lookalike.contracts.tables import EMBEDDINGS, SILVER
 
 ITEMS = 3_000
-RECIPES = ("exact", "hnsw", "ivf_rabitq")
+RECIPES = ("exact", "hnsw", "ivf_pq")
 STRANGE = ["it's", "'", "''", "z\u00fc", "\U0001f34d", "brand:item-01500'x", "a'b", "%_", "\\", "Ω", "\uffff"]
 
 
@@ -74,7 +74,7 @@ def test_shards_in_any_number_and_order_give_the_bytes_of_one(strange, tmp_path,
 
 def test_joined_codes_are_those_of_one_plain_index(kit, strange, tmp_path):
     """Independent of shards: the trained parts, filled by faiss itself in one call with images by a plain product."""
-    pin = pinned(strange, 400, "ivf_rabitq")
+    pin = pinned(strange, 400, "ivf_pq")
     steps(strange, pin, tmp_path)
     sealed = open_index(tmp_path / "sealed")
     ids = sealed.columns["item_id"].to_pylist()
@@ -109,7 +109,7 @@ def test_joined_codes_are_those_of_one_plain_index(kit, strange, tmp_path):
 
 
 def test_shards_keep_no_vectors_where_there_are_codes(strange, tmp_path):
-    pin = pinned(strange, 1_000, "ivf_rabitq")
+    pin = pinned(strange, 1_000, "ivf_pq")
     train(tmp_path, pin, strange.source, LogProgress())
     encode(tmp_path, pin, 0, strange.source, LogProgress())
     assert {path.name for path in shard_folder(tmp_path, 0).iterdir()} == {
@@ -121,7 +121,7 @@ def test_shards_keep_no_vectors_where_there_are_codes(strange, tmp_path):
 def test_an_artifact_with_codes_on_the_encoders_own_axes_is_still_read(kit, strange, tmp_path, apart):
     """As they were made before axes were, and before finer codes had a file of their own."""
     strange.build(tmp_path / "exact", "exact")
-    strange.build(tmp_path / "old", "ivf_rabitq")
+    strange.build(tmp_path / "old", "ivf_pq")
     vectors = open_index(tmp_path / "exact").vectors(np.arange(ITEMS))
     whole = kit.turn_back(tmp_path / "old", vectors, apart)
     opened, queries = open_index(tmp_path / "old"), kit.clustered(20, 2)
@@ -194,8 +194,8 @@ def test_the_same_inputs_are_the_same_build(kit, tmp_path):
 
 def test_what_was_pinned_is_built_although_the_tables_go_on(kit, tmp_path):
     catalogue = kit.make_catalogue(tmp_path / "home", 1_100)
-    catalogue.build(tmp_path / "whole", "ivf_rabitq")
-    pin = pinned(catalogue, 300, "ivf_rabitq")
+    catalogue.build(tmp_path / "whole", "ivf_pq")
+    pin = pinned(catalogue, 300, "ivf_pq")
     catalogue.extend(
         kit.silver_rows(["later"]), kit.embedding_rows(["later"], kit.clustered(1, 5), catalogue.space.fingerprint)
     )

@@ -20,7 +20,7 @@ from lookalike.contracts.errors import SettingsError
 
 POINTS = json.loads((Path(__file__).parents[3] / "docs" / "performance" / "points.json").read_text())["points"]
 WITHIN = 0.25
-LISTS = load_recipe("ivf_rabitq")
+LISTS = load_recipe("ivf_pq")
 
 
 def name_of(point):
@@ -85,7 +85,7 @@ def test_the_points_of_the_proofs_are_there():
     assert any(point["items"] == 1_000_000 and point["vectors"] == "real" for point in POINTS)
 
 
-@pytest.mark.parametrize("recipe", ["exact", "hnsw", "ivf_rabitq"])
+@pytest.mark.parametrize("recipe", ["exact", "hnsw", "ivf_pq"])
 def test_more_items_take_more_of_everything(recipe):
     few, many = (estimate(load_recipe(recipe), items, 256, Workload(items, 256, 0.9)) for items in (200_000, 3_000_000))
     assert few.memory_bytes < many.memory_bytes
@@ -94,7 +94,7 @@ def test_more_items_take_more_of_everything(recipe):
     assert few.build_seconds < many.build_seconds
 
 
-@pytest.mark.parametrize("recipe", ["hnsw", "ivf_rabitq"])
+@pytest.mark.parametrize("recipe", ["hnsw", "ivf_pq"])
 def test_more_recall_takes_longer_and_one_kind_less_than_both(recipe):
     less, more = (estimate(load_recipe(recipe), 10**6, 512, Workload(10**6, 512, recall)) for recall in (0.8, 0.95))
     assert less.warm.p50_ms < more.warm.p50_ms
@@ -114,7 +114,7 @@ def test_steps_are_counted_as_they_are_done():
 def test_finer_codes_alone_may_be_cold():
     costs = {cost.recipe.name: cost for cost in ranked_costs(Workload(10**6, 512, 0.9), default_rates())}
     assert costs["exact"].cold is None and costs["hnsw"].cold is None
-    warm, cold = costs["ivf_rabitq"].warm, costs["ivf_rabitq"].cold
+    warm, cold = costs["ivf_pq"].warm, costs["ivf_pq"].cold
     assert cold.p50_ms > warm.p50_ms and cold.p99_ms > warm.p99_ms
 
 

@@ -32,7 +32,7 @@ HNSW, EXACT = load_recipe("hnsw"), load_recipe("exact")
 
 
 def lists():
-    return settle(load_recipe("ivf_rabitq"), MANY)
+    return settle(load_recipe("ivf_pq"), MANY)
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ def test_a_small_graph_is_left_to_the_cpu(vectors, kit, without_gpu):
         fill(HNSW, kit.DIM, ROWS, halves(vectors), "gpu", NoStep())
 
 
-@pytest.mark.parametrize("recipe", ["hnsw", "ivf_rabitq"])
+@pytest.mark.parametrize("recipe", ["hnsw", "ivf_pq"])
 def test_a_build_with_a_gpu_is_the_same_kind_of_artifact_and_its_facts_say_what_did_what(
     recipe, catalogue, built, stand_in, tmp_path, queries
 ):
@@ -220,7 +220,7 @@ def test_a_build_with_a_gpu_is_the_same_kind_of_artifact_and_its_facts_say_what_
     manifest = build(demanded, catalogue.source, tmp_path / recipe, LogProgress(), recipe)
     before = open_index(built[recipe])
     assert set(manifest.files) == set(before.manifest.files)
-    told = {"hnsw": {"make the graph"}, "ivf_rabitq": {"train lists", "find the list of each vector"}}[recipe]
+    told = {"hnsw": {"make the graph"}, "ivf_pq": {"train lists", "find the list of each vector"}}[recipe]
     assert manifest.build["devices"] == {what: {"gpu": 1} for what in told}
     assert before.manifest.build["devices"] == {what: {"cpu": 1} for what in told}
     index = open_index(tmp_path / recipe)

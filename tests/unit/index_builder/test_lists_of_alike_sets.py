@@ -12,7 +12,7 @@ from lookalike.contracts.row_set import RowSet
 
 @pytest.fixture
 def opened(built):
-    return open_index(built["ivf_rabitq"])
+    return open_index(built["ivf_pq"])
 
 
 @pytest.fixture

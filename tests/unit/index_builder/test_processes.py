@@ -107,7 +107,7 @@ def test_the_guard_lets_go_of_its_limit():
 
 
 def plan(items_bytes: float = 0.0, **settings: int) -> MemoryPlan:
-    recipe = load_recipe("ivf_rabitq").model_copy(update={"nlist": 65_536})
+    recipe = load_recipe("ivf_pq").model_copy(update={"nlist": 65_536})
     return MemoryPlan(IndexSettings(**settings), recipe, 512, items_bytes, words=True)
 
 

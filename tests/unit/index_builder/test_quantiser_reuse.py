@@ -19,7 +19,7 @@ from lookalike.contracts.settings import IndexSettings, Settings
 ITEMS = 3_000
 
 
-def pinned(catalogue, recipe: str = "ivf_rabitq", **index: object) -> Pin:
+def pinned(catalogue, recipe: str = "ivf_pq", **index: object) -> Pin:
     settings = Settings(home=catalogue.settings.home, index=IndexSettings(shard_items=1_000, **index))
     return make_pin(settings, catalogue.source, recipe)
 
@@ -136,7 +136,7 @@ def test_what_is_offered_makes_another_build_and_what_cannot_be_is_explained(kit
     other = manifest.model_copy(update={"space": kit.space_of("d")})
     assert because(other) == "release 7 is of another embedding space"
     coarser = manifest.model_copy(update={"recipe": manifest.recipe.model_copy(update={"nlist": 16})})
-    assert because(coarser) == "release 7 has recipe ivf_rabitq with 16 lists"
+    assert because(coarser) == "release 7 has recipe ivf_pq with 16 lists"
     assert "keeps no figures" in because(manifest.model_copy(update={"build": {}}))
     assert because(manifest, pinned(catalogue, "exact")) == "recipe exact has no lists to train"
 

@@ -13,7 +13,7 @@ from lookalike.contracts.errors import CorruptArtifact
 from lookalike.contracts.row_set import RowSet
 
 DIM, ITEMS, K = 32, 3_000, 10
-RECIPES = ("exact", "hnsw", "ivf_rabitq")
+RECIPES = ("exact", "hnsw", "ivf_pq")
 FILES = {
     False: {"index.faiss", "items.arrow", "attributes.sets"},
     True: {"index.faiss", "items.arrow", "attributes.sets", "refine.faiss"},
@@ -174,14 +174,14 @@ def test_files_are_mapped_and_may_be_read_only(built, recipe, tmp_path, queries)
     index = open_index(folder)
     index.search(queries, K, RowSet.of(np.arange(ITEMS) % 2 == 0))
     maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
-    assert {line.rsplit("/", 1)[1] for line in maps} == FILES[recipe == "ivf_rabitq"]
+    assert {line.rsplit("/", 1)[1] for line in maps} == FILES[recipe == "ivf_pq"]
     assert not any("w" in line.split()[1] and "s" in line.split()[1] for line in maps)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.fixture
 def copy(built, tmp_path):
-    shutil.copytree(built["ivf_rabitq"], tmp_path / "copy")
+    shutil.copytree(built["ivf_pq"], tmp_path / "copy")
     return tmp_path / "copy"
 
 

@@ -10,12 +10,12 @@ GIB = 2**30
 
 
 def test_every_recipe_reads():
-    assert list_recipes() == ["exact", "hnsw", "ivf_rabitq"]
+    assert list_recipes() == ["exact", "hnsw", "ivf_pq"]
     assert {load_recipe(name).name for name in list_recipes()} == set(list_recipes())
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(NotFound, match=r"'magic'.*exact, hnsw, ivf_rabitq"):
+    with pytest.raises(NotFound, match=r"'magic'.*exact, hnsw, ivf_pq"):
         load_recipe("magic")
 
 
@@ -24,9 +24,9 @@ def test_an_unknown_recipe_names_the_known_ones():
     [
         (8_113, 256, 8 * GIB, 20.0, "exact"),
         (1_000_000, 256, 8 * GIB, 20.0, "hnsw"),
-        (1_000_000, 256, 1 * GIB, 20.0, "ivf_rabitq"),
-        (100_000_000, 512, 80 * GIB, 1_000.0, "ivf_rabitq"),
-        (100_000_000, 256, 200 * GIB, 500.0, "ivf_rabitq"),  # its graph would take hours
+        (1_000_000, 256, 1 * GIB, 20.0, "ivf_pq"),
+        (100_000_000, 512, 80 * GIB, 1_000.0, "ivf_pq"),
+        (100_000_000, 256, 200 * GIB, 500.0, "ivf_pq"),  # its graph would take hours
         (500, 64, 8 * GIB, 1.0, "exact"),
     ],
 )
@@ -46,7 +46,7 @@ def test_the_reason_says_what_was_passed_over_and_why():
 def test_nothing_fits_says_which_bound_to_raise():
     with pytest.raises(SettingsError) as caught:
         choose(Workload(100_000_000, 512, 0.95), Bounds(2**20, 20.0))
-    assert "ivf_rabitq: needs index.memory_bytes of" in str(caught.value)
+    assert "ivf_pq: needs index.memory_bytes of" in str(caught.value)
     with pytest.raises(SettingsError) as caught:
         choose(Workload(1_000_000, 512, 0.95), Bounds(1000 * GIB, 0.0001))
     assert "hnsw: needs index.latency_ms of" in str(caught.value)
@@ -71,5 +71,5 @@ def test_lists_follow_from_the_number_of_items(items, expected):
 
 def test_too_few_items_name_the_minimum():
     with pytest.raises(LookalikeError, match=r"1,023 items: it needs at least 1,024"):
-        settle(load_recipe("ivf_rabitq"), 1_023)
-    assert settle(load_recipe("ivf_rabitq"), 1_024).nlist == 16
+        settle(load_recipe("ivf_pq"), 1_023)
+    assert settle(load_recipe("ivf_pq"), 1_024).nlist == 16

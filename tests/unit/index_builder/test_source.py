@@ -57,7 +57,7 @@ def settings(tmp_path, shard_items: int) -> Settings:
     return Settings(home=tmp_path, index=IndexSettings(shard_items=shard_items))
 
 
-@pytest.mark.parametrize("recipe", ["exact", "ivf_rabitq"])
+@pytest.mark.parametrize("recipe", ["exact", "ivf_pq"])
 def test_any_blocks_and_shards_give_the_same_bytes(kit, tmp_path, recipe):
     whole = build(settings(tmp_path, ITEMS), Numbered(kit), tmp_path / "whole", LogProgress(), recipe)
     assert (whole.items, whole.table_versions) == (ITEMS, {"numbers": 1})

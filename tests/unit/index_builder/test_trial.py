@@ -130,7 +130,7 @@ def recall(found, true):
 def test_words_are_found_that_codes_on_the_encoders_own_axes_lose(kit, tmp_path, monkeypatch):
     shop = Shop(kit)
     monkeypatch.setattr("index_builder.merge.write_sets", lambda *_: None)
-    settings = Settings(home=tmp_path, index=IndexSettings(recipe="ivf_rabitq"))
+    settings = Settings(home=tmp_path, index=IndexSettings(recipe="ivf_pq"))
     manifest = build(settings, shop, tmp_path / "index", LogProgress(), encode_texts=shop.encode_texts)
     said = Manifest.read(tmp_path / "index").build["codes"]
     assert {(each["axes"], each["bits"]) for each in said["tried"]} == set(ways(DIM, 1.0))

@@ -44,7 +44,7 @@ def test_questions_are_of_both_kinds_and_the_same_every_time(catalogue, truth):
     assert not (questions.vectors[:QUESTIONS, None] == catalogue.vectors[None, :20]).all(axis=2).any()
 
 
-@pytest.mark.parametrize("recipe", ["hnsw", "ivf_rabitq"])
+@pytest.mark.parametrize("recipe", ["hnsw", "ivf_pq"])
 @pytest.mark.parametrize("recall", [0.5, 0.9])
 def test_the_cheapest_that_holds_the_recall_is_chosen(built, catalogue, truth, recipe, recall):
     index, vectors = open_index(built[recipe]), catalogue.vectors_by_id()
@@ -61,7 +61,7 @@ def test_the_cheapest_that_holds_the_recall_is_chosen(built, catalogue, truth, r
 
 
 def test_without_one_that_holds_it_the_cheapest_that_is_nearly_the_best_is_chosen(built, truth):
-    search, points = tune(open_index(built["ivf_rabitq"]), truth, 1.01)
+    search, points = tune(open_index(built["ivf_pq"]), truth, 1.01)
     lowest = [min(point.recall_at_10, point.recall_at_10_of_texts) for point in points]
     at = [point.search for point in points].index(search)
     assert lowest[at] >= lowest[-1] - tuning.NEARLY and len(points) > 3
@@ -123,14 +123,14 @@ def test_comparing_all_has_one_point(built, truth):
 
 
 def test_a_server_searches_with_what_was_tuned(built, queries, tmp_path):
-    manifest = Manifest.read(built["ivf_rabitq"])
+    manifest = Manifest.read(built["ivf_pq"])
     assert manifest.search in [point.search for point in manifest.operating_points]
-    for file in built["ivf_rabitq"].iterdir():
+    for file in built["ivf_pq"].iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "manifest.json").unlink()
     shallow = manifest.model_copy(update={"search": {"nprobe": 1, "k_factor": 1}})
     (tmp_path / "manifest.json").write_text(shallow.model_dump_json())
-    tuned, weak = open_index(built["ivf_rabitq"]), open_index(tmp_path)
+    tuned, weak = open_index(built["ivf_pq"]), open_index(tmp_path)
     for index, search in ((tuned, manifest.search), (weak, {"nprobe": 1, "k_factor": 1})):
         np.testing.assert_array_equal(index.search(queries, 10)[1], index.search_with(search, queries, 10)[1])
     assert (tuned.search(queries, 10)[1] != weak.search(queries, 10)[1]).any()
