@@ -41,7 +41,7 @@ class Size:
     items: int
     dim: int
     lists: int
-    codes: str
+    axes: int
     machine: str
     memory_limit: int | None
     steps: dict[str, float]
@@ -64,10 +64,9 @@ class Size:
             "resident at most GiB": measured["memory"]["VmHWM"] / 2**10,
             BUILD: sum(steps.values()),
         }
-        codes = manifest.build["codes"]
         return cls(
             items=manifest.items, dim=manifest.space.dim, lists=manifest.recipe.nlist or 0,
-            codes=f"{codes['axes']} × {codes['bits']}", machine=measured["machine"],
+            axes=manifest.build["codes"]["axes"], machine=measured["machine"],
             memory_limit=measured["memory limit"], steps=steps, figures=figures | _at_recalls(measured["points"]),
         )  # fmt: skip
 
@@ -102,11 +101,11 @@ def laws_of(sizes: list[Size]) -> list[Law]:
 def tables(sizes: list[Size], laws: list[Law]) -> str:
     """Markdown: all figures by size, then the laws."""
     every = dict.fromkeys(name for size in sizes for name in size.figures)
-    names = ["lists", "codes, axes × bits", *(f"{step}, µs a vector" for step in STEPS), *every]
+    names = ["lists", "axes coded", *(f"{step}, µs a vector" for step in STEPS), *every]
     rows = []
     for size in sizes:
         numbers = {f"{step}, µs a vector": took for step, took in size.steps.items()} | size.figures
-        rows.append([f"{size.lists:,}", size.codes, *(_shown(numbers.get(name)) for name in names[2:])])
+        rows.append([f"{size.lists:,}", str(size.axes), *(_shown(numbers.get(name)) for name in names[2:])])
     columns = [[name, *(row[place] for row in rows)] for place, name in enumerate(names)]
     limits = ("none" if size.memory_limit is None else f"{size.memory_limit / GIB:g}" for size in sizes)
     by_size = table(["vectors", *(counted(size.items) for size in sizes)], [["memory limit GiB", *limits], *columns])

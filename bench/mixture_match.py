@@ -91,8 +91,9 @@ class Measured:
 
     def _lists(self) -> None:
         nlist = derive_nlist(len(self.vectors), load_recipe("ivf_pq").train_points_per_list)
-        factory = f"IVF{nlist},RaBitQfs,Refine(SQ8)"  # on the encoder's own axes: worlds are compared, not recipes
-        index = faiss.index_factory(self.vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        dim = self.vectors.shape[1]
+        factory = f"IVF{nlist},PQ{dim}x4fsr,Refine(SQ8)"  # the encoder's own axes: worlds are compared, not recipes
+        index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
         centres = find_centres(self.vectors, nlist)
         filled = np.bincount(nearest_centres(centres, self.vectors), minlength=len(centres)).astype(float)
         self.figures["imbalance of lists"] = float(len(centres) * (filled**2).sum() / filled.sum() ** 2)

@@ -35,7 +35,6 @@ def fitted(points: Sequence[dict[str, Any]], match: dict[str, Any]) -> dict[str,
     sizes = ", ".join(f"{point['items']:,} {point['vectors']}" for point in points)
     return {
         "measured": f"operating points of {sizes}; graphs: {GRAPH_ITEMS:,} real (bench/plan_points.py --fit)",
-        "bits": round(median(point["codes"]["bits"] for point in points)),
         "finer_share": median(point["codes"]["finer_axes"] / point["dim"] for point in points),
         "imbalance": round(median(point["imbalance"] for point in points), 3),
         "tail": _middle([point["warm"]["p99_ms"] / point["warm"]["p50_ms"] for point in timed], TAIL),

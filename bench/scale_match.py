@@ -46,7 +46,6 @@ class World:
             "lists": manifest.recipe.nlist or 0,
             "imbalance of lists": manifest.build["quantiser"]["imbalance_of_all"],
             "axes coded": manifest.build["codes"]["axes"],
-            "bits an axis": manifest.build["codes"]["bits"],
             "finer axes": manifest.build["codes"]["finer_axes"],
         }
         for kind, scores in queries.truth.items():

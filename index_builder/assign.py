@@ -1,7 +1,7 @@
 """Assign: who finds the list that each vector belongs to, a GPU where the build was pinned for one and one is here.
 
 Where a shard is encoded does not matter then: the lists are the same but for vectors that lie as near to two centres,
-and, of very many lists, those few for which a graph over them misses the nearest.
+and, of very many lists, those few for which looking into some groups of them misses the nearest.
 """
 
 from typing import Protocol

@@ -74,8 +74,9 @@ class LookalikeIndex(Adapter):
     def describe(self) -> str:
         """See Adapter."""
         recipe, codes = self._index.manifest.recipe, self._index.manifest.build.get("codes")
-        axes = f", {codes['axes']} axes of {codes['bits']} bits, finer {codes['finer_axes']}" if codes else ""
-        return recipe.factory.format(nlist=recipe.nlist) + axes
+        if codes is None:
+            return recipe.factory
+        return recipe.factory.format(nlist=recipe.nlist, axes=codes["axes"]) + f", finer {codes['finer_axes']} axes"
 
 
 class TitledSource(NumberedSource):

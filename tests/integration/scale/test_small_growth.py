@@ -52,7 +52,7 @@ def test_lists_double_with_the_items_as_far_as_their_root_and_their_training_all
         bound = min(16 * math.sqrt(items), items / manifest.recipe.train_points_per_list)
         assert manifest.recipe.nlist <= bound < 2 * manifest.recipe.nlist
         assert manifest.recipe.nlist & (manifest.recipe.nlist - 1) == 0
-    assert [manifests[items].recipe.nlist for items in ITEMS] == [512, 1024, 1024]
+    assert [manifests[items].recipe.nlist for items in ITEMS] == [512, 1024, 2048]
 
 
 def test_an_item_takes_the_same_bytes_on_disk_in_a_small_and_in_a_large_index(manifests):

@@ -155,7 +155,7 @@ def write_size(folder, items, factor=1.0):
         "table_versions": {},
         "recipe": {"name": "ivf_pq", "description": "", "factory": "IVF{nlist}", "nlist": 4096},
         "files": {name: {"sha256": "0" * 64, "bytes": size} for name, size in sizes.items()},
-        "build": {"codes": {"axes": 96, "bits": 4}},
+        "build": {"codes": {"axes": 96}},
     }  # fmt: skip
     (folder / "index" / "manifest.json").write_text(json.dumps(manifest))
     seconds = {"pin": 0, "train": 2 * millions, "encode": 30 * millions, "merge": 8 * millions}

@@ -51,7 +51,7 @@ def point_of(laws, items, nlist):
         [nprobe, factor, *(law.of_lists({"nprobe": nprobe, "k_factor": factor}, items, nlist) for law in laws)]
         for nprobe, factor in pairs
     ]
-    codes = {"axes": 128, "bits": 4, "finer_axes": 320}
+    codes = {"axes": 128, "finer_axes": 320}
     times = {"p50_ms": 2.0, "p99_ms": 5.0}
     return {
         "items": items, "nlist": nlist, "dim": 512, "vectors": "generated", "codes": codes, "imbalance": 1.2,
@@ -66,7 +66,7 @@ def test_a_law_is_found_again_with_its_growth(bench):
     match = {"curves": {"real": {f"{name}: graph over efSearch": graph for name in ("pictures", "texts")}}}
     measured = [{**point, "cold": {"p50_ms": 4.0, "p99_ms": 8.0}} for point in points]
     found = RecallLaw.model_validate(bench.recall_fit.fitted(measured, match))
-    assert (found.bits, found.finer_share, found.imbalance) == (4, 0.625, 1.2)
+    assert (found.finer_share, found.imbalance) == (0.625, 1.2)
     assert (found.tail, found.cold_tail) == (2.5, 1.5)
     for (_, known), law in zip(found.kinds(), laws, strict=True):
         assert known.lists.growth == pytest.approx(law.lists.growth, abs=0.1)
@@ -93,7 +93,7 @@ def folder(tmp_path):
             ),
         ),
         build={
-            "codes": {"axes": 8, "bits": 4, "finer_axes": 16}, "quantiser": {"imbalance_of_all": 1.1}, "shards": 2,
+            "codes": {"axes": 8, "finer_axes": 16}, "quantiser": {"imbalance_of_all": 1.1}, "shards": 2,
         },
     )  # fmt: skip
     made = tmp_path / "scale" / f"{ITEMS}-real"
@@ -115,6 +115,7 @@ def test_an_index_that_was_not_measured_yet_counts_by_its_bytes(bench, folder):
     point = read(bench, folder)
     assert (point["memory_bytes"], point["disk_bytes"], point["finer_bytes"]) == (1_000, 6_690, 3_000)
     assert point["columns"] == {"items": 2.5, "sets": 0.19}
+    assert point["codes"] == {"axes": 8, "finer_axes": 16}
     assert point["curve"] == [[4, 2, 0.91, 0.8]]
     assert point["source_us"] > 0
     assert [point[name] for name in ("build_seconds", "warm", "cold", "recall")] == [None] * 4

@@ -46,7 +46,8 @@ def test_lists_tell_bytes_on_disk_and_in_memory_apart(tmp_path):
     _, report = told(tmp_path, *WIDE)
     lists = next(each for each in report["recipes"] if each["recipe"] == "ivf_pq")
     files = lists["files"]
-    assert lists["memory_bytes"] == files["index"] + files["centres"] + lists["process_bytes"]
+    opened = lists["memory_bytes"] - files["index"] - files["centres"] - lists["process_bytes"]
+    assert 2 * report["items"] <= opened < 5 * report["items"]  # the list of each row
     assert lists["disk_bytes"] == sum(files.values())
     assert lists["disk_bytes_at_peak"] > lists["disk_bytes"]
     assert set(lists["search"]) == {"nprobe", "k_factor"}

@@ -149,7 +149,7 @@ def turn_back(folder: Path, vectors: np.ndarray, apart: bool = True) -> faiss.In
         faiss.write_index(whole.refine_index, str(folder / "refine.faiss"))
     files = {path.name: record(path) for path in folder.iterdir() if path.name != "manifest.json"}
     recipe = manifest.recipe.model_copy(
-        update={"bits_per_axis": 0.0, "factory": "IVF{nlist}_HNSW32,RaBitQfs,Refine(SQ8)"}
+        update={"code_bytes": 0, "factory": "IVF{nlist}_HNSW32,RaBitQfs,Refine(SQ8)"}
     )
     told = manifest.model_copy(update={"files": files, "recipe": recipe})
     (folder / "manifest.json").write_text(told.model_dump_json())

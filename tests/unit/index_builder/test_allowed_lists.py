@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from index_builder import list_centres
+from index_builder import scanned_centres
 from index_builder.allowed_lists import MARGIN, AllowedLists
+from index_builder.axes import Axes
 from index_builder.list_centres import ListCentres
 from index_builder.parts import inverted_lists
 from index_builder.plan import plan_search
@@ -73,16 +74,17 @@ def test_more_is_seen_where_allowed_rows_lie_together_or_away(lists, opened, mem
     assert seen(np.isin(np.arange(len(stored)), near[-1_000:])) > 2 * enough
 
 
-def test_the_graph_and_a_comparison_of_all_centres_choose_alike(opened, lists, queries, monkeypatch):
+def test_scanned_centres_and_a_comparison_of_all_choose_alike(opened, lists, queries, monkeypatch):
     allowed = RowSet.of(np.random.default_rng(5).random(3_000) < 0.5)
     compared = lists.chosen(queries, allowed, NPROBE)
-    monkeypatch.setattr(list_centres, "MANY_LISTS", 1)
-    monkeypatch.setattr(list_centres, "BY_GRAPH", 1e-9)
-    graph = ListCentres.of(opened.centres())
-    by_graph = AllowedLists(inverted_lists(opened._index), graph, opened.manifest.items).chosen(
+    monkeypatch.setattr(scanned_centres, "MANY_LISTS", 1)
+    monkeypatch.setattr(scanned_centres, "ALL_FROM", 1e-9)
+    monkeypatch.setattr(scanned_centres, "LEAST_MORE", 4)
+    scanned = scanned_centres.ScannedCentres(ListCentres.of(opened.centres()), Axes())
+    by_scan = AllowedLists(inverted_lists(opened._index), scanned, opened.manifest.items).chosen(
         queries, allowed, NPROBE
     )
-    same = [len(set(a) & set(b)) / len(set(a)) for a, b in zip(compared.tolist(), by_graph.tolist(), strict=True)]
+    same = [len(set(a) & set(b)) / len(set(a)) for a, b in zip(compared.tolist(), by_scan.tolist(), strict=True)]
     assert np.mean(same) > 0.9
 
 

@@ -82,7 +82,7 @@ def test_cost_model_knows_the_size_of_each_file(built, recipe):
     if codes is None:
         sizes = sizes_of_vectors(ITEMS, DIM, columns, links=32 if recipe == "hnsw" else 0)
     else:
-        known = Codes(codes["axes"], codes["bits"], codes["finer_axes"])
+        known = Codes(codes["axes"], codes["finer_axes"])
         sizes = sizes_of_lists(ITEMS, DIM, manifest.recipe.nlist, known, columns)
         assert sizes.centres == pytest.approx(found["centres.faiss"] + found["axes.npz"], abs=2_000)  # headers
         assert sizes.finer == pytest.approx(found["refine.faiss"], rel=0.02)

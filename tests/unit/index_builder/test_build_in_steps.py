@@ -91,16 +91,16 @@ def test_joined_codes_are_those_of_one_plain_index(kit, strange, tmp_path):
     np.testing.assert_allclose(images, vectors @ axes["codes_items"], atol=1e-6)
     first.add_core(ITEMS, faiss.swig_ptr(images), faiss.swig_ptr(rows), faiss.swig_ptr(lists))
     refine.add(even_product(vectors, axes["finer_items"]))
-    plain = faiss.IndexIVFRaBitQFastScan(first, 32)
+    plain = faiss.IndexIVFPQFastScan(first, 32)
     for part, name in ((plain, "index.faiss"), (refine, "refine.faiss")):
         faiss.write_index(part, str(tmp_path / "plain"))
         assert (tmp_path / "plain").read_bytes() == (tmp_path / "sealed" / name).read_bytes()
     queries = kit.clustered(20, seed=2)
     near = np.argsort(-(queries @ centres.T), axis=1)[:, :8].astype(np.int64)
     plain.nprobe = 8
-    candidates = plain.search_preassigned(queries @ axes["codes_queries"], 60, near, np.zeros(near.shape, np.float32))[
-        1
-    ]
+    asked = queries @ axes["codes_queries"]
+    products = np.take_along_axis(asked @ (centres @ axes["codes_items"]).T, near, axis=1)
+    candidates = plain.search_preassigned(asked, 60, near, products)[1]
     exact = queries @ refine.reconstruct_n(0, ITEMS).astype(np.float64).dot(axes["finer_queries"].T).T
     for dots, found, given in zip(
         exact, candidates, sealed.search_with({"nprobe": 8, "k_factor": 6}, queries, 10)[1], strict=True

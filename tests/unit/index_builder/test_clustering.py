@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from index_builder import clustering, list_centres
-from index_builder.clustering import allotted, find_centres, nearest_centres
-from index_builder.list_centres import ListCentres
+from index_builder.clustering import allotted, find_centres
 
 NLIST = 256
 
@@ -23,7 +22,7 @@ def error(centres, vectors):
 
 @pytest.fixture
 def in_two_levels(monkeypatch):
-    """And by a graph."""
+    """And through groups."""
     for module in (clustering, list_centres):
         monkeypatch.setattr(module, "MANY_LISTS", 64)
 
@@ -40,7 +39,7 @@ def test_two_levels_are_about_as_near_as_one(sample, kit, monkeypatch):
 
 def test_rounds_over_all_centres_win_back_what_the_borders_lose(sample, in_two_levels, monkeypatch):
     refined = error(find_centres(sample, NLIST), sample)
-    monkeypatch.setattr(clustering, "GRAPH_ROUNDS", 0)
+    monkeypatch.setattr(clustering, "LAST_ROUNDS", 0)
     assert refined < 0.995 * error(find_centres(sample, NLIST), sample)
 
 
@@ -52,13 +51,6 @@ def test_the_same_sample_gives_the_same_centres_with_any_threads(sample, in_two_
         np.testing.assert_array_equal(find_centres(sample, NLIST), one)
     finally:
         faiss.omp_set_num_threads(threads)
-
-
-def test_the_graph_finds_nearly_always_the_nearest(sample, in_two_levels):
-    centres = find_centres(sample, NLIST)
-    assert isinstance(ListCentres.of(centres)._index, faiss.IndexHNSW)
-    right = nearest_centres(centres, sample) == (sample @ centres.T).argmax(axis=1)
-    assert right.mean() > 0.99
 
 
 def test_a_centre_moves_to_the_middle_of_its_vectors_and_an_idle_one_stays(sample, monkeypatch):

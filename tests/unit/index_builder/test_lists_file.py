@@ -22,7 +22,7 @@ class Counted:
 @pytest.fixture
 def parts(kit, tmp_path):
     """The empty index, its parts, and all vectors."""
-    factory = f"IVF{NLIST}_HNSW32,RaBitQfs"
+    factory = f"IVF{NLIST},PQ{kit.DIM}x4fs"
     empty = faiss.index_factory(kit.DIM, factory, faiss.METRIC_INNER_PRODUCT)
     vectors = kit.clustered(CUTS[-1], 1)
     empty.train(vectors)

@@ -61,7 +61,7 @@ def test_raising_the_named_bound_is_enough():
 
 
 @pytest.mark.parametrize(
-    ("items", "expected"), [(1_024, 16), (8_000, 64), (100_000, 1_024), (1_000_000, 2_048), (100_000_000, 32_768)]
+    ("items", "expected"), [(1_024, 16), (8_000, 64), (100_000, 1_024), (1_000_000, 8_192), (100_000_000, 131_072)]
 )
 def test_lists_follow_from_the_number_of_items(items, expected):
     nlist = derive_nlist(items, 64)

@@ -12,7 +12,7 @@ from index_builder.clustering import find_centres
 from index_builder.list_centres import ListCentres
 from index_builder.reader import open_index
 from index_builder.source import Block, Coverage, Sample, Shard
-from index_builder.trial import choose_codes, ways
+from index_builder.trial import CodedSample, choose_codes, numbers_of_axes
 from index_builder.truth import exact_top_k
 from index_builder.tune import draw_questions
 from lookalike.contracts.manifest import Manifest
@@ -27,61 +27,60 @@ def spread(deviations, count, seed):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def chosen(vectors, bits_per_axis=1.0):
-    centres = ListCentres.of(find_centres(vectors, 16))
-    return choose_codes(AxesFit(vectors), centres, vectors, draw_questions(vectors), bits_per_axis)
+def chosen(vectors, code_bytes=32, recall=0.95):
+    coded = CodedSample(ListCentres.of(find_centres(vectors, 16)), vectors)
+    return choose_codes(AxesFit(vectors), coded, draw_questions(vectors), code_bytes, recall)
 
 
-def test_ways_fit_the_same_bytes():
-    assert ways(512, 1.0) == [(512, 1), (256, 2), (168, 3), (128, 4), (96, 5)]
-    assert ways(32, 1.0) == [(32, 1), (16, 2), (8, 3), (8, 4)]
-    assert ways(100, 2.0) == [(100, 1), (96, 2), (64, 3), (48, 4), (40, 5)]
-    assert ways(6, 1.0) == [(6, 1)]
-    assert all(axes * bits <= 512 * 0.75 for axes, bits in ways(512, 0.75))
+def test_numbers_of_axes_end_with_all_that_fit():
+    assert numbers_of_axes(512, 64) == [16, 32, 48, 64, 96, 128]
+    assert numbers_of_axes(512, 50) == [16, 32, 48, 64, 96, 100]
+    assert numbers_of_axes(40, 64) == [16, 32, 40]
+    assert numbers_of_axes(7, 64) == [7]
+    assert numbers_of_axes(512, 4) == [8]
 
 
-def test_vectors_that_vary_alike_everywhere_keep_many_axes_and_all_finer_ones():
+def test_vectors_that_vary_alike_everywhere_keep_all_axes():
     facts = chosen(spread(np.ones(DIM), ITEMS, 0))
-    known = {(each.axes, each.bits): each.lowest for each in facts.tried}
-    assert facts.axes >= DIM / 2 and facts.bits <= 2
-    assert known[facts.axes, facts.bits] >= known[DIM, 1] - trial.NEAR
-    assert min(known, key=known.get) == (8, 5)
-    assert facts.finer_axes == DIM and facts.finer_kept == 1
+    assert facts.axes == DIM and facts.finer_axes == DIM and facts.finer_kept == 1
+    shares = [each.lowest for each in facts.tried]
+    assert shares == sorted(shares) and shares[0] < shares[-1] - 0.1
 
 
-def test_vectors_that_vary_along_few_axes_get_more_bits_of_these():
-    facts = chosen(spread(np.arange(1, DIM + 1) ** -1.5, ITEMS, 0))
-    assert facts.bits > 1 and facts.axes < DIM
-    known = {(each.axes, each.bits): each.lowest for each in facts.tried}
-    assert known[facts.axes, facts.bits] > known[DIM, 1] + 0.05
+def test_vectors_that_vary_along_few_axes_are_coded_along_these():
+    facts = chosen(spread(np.arange(1, DIM + 1) ** -3.0, ITEMS, 0))
+    known = {each.axes: each.lowest for each in facts.tried}
+    assert facts.axes < DIM and known[facts.axes] >= max(known.values()) - trial.NEAR
     assert facts.finer_axes < DIM and 0.999 <= facts.finer_kept < 1
 
 
-def test_of_ways_as_good_the_one_of_fewest_axes(monkeypatch):
+def test_the_more_is_to_be_found_the_more_finer_axes_are_kept():
+    vectors = spread(np.arange(1, DIM + 1) ** -1.5, ITEMS, 0)
+    some, more = (chosen(vectors, recall=recall) for recall in (0.8, 0.99))
+    assert some.finer_axes < more.finer_axes and some.finer_kept >= 0.996 and more.finer_kept >= 0.9998
+
+
+def test_of_numbers_as_good_the_least(monkeypatch):
     monkeypatch.setattr(trial, "NEAR", 2.0)
-    assert chosen(spread(np.ones(DIM), ITEMS, 0)).axes == 8
+    assert chosen(spread(np.ones(DIM), ITEMS, 0)).axes == 16
 
 
 def test_recall_is_that_of_faiss_without_a_fast_scan():
-    """By its plain index, one list after the other, with images by a plain product."""
+    """By its plain index, which decodes each code and compares in float32, with images by a plain product."""
     vectors = spread(np.arange(1, DIM + 1) ** -0.5, ITEMS, 0)
-    centres, questions = ListCentres.of(find_centres(vectors, 16)), draw_questions(vectors)
+    coded, questions = CodedSample(ListCentres.of(find_centres(vectors, 16)), vectors), draw_questions(vectors)
     fit = AxesFit(vectors)
-    facts = choose_codes(fit, centres, vectors, questions, 1.0)
+    facts = choose_codes(fit, coded, questions, 32, 0.95)
     true = np.argsort(-(questions.vectors @ vectors.T), axis=1)[:, :10]
-    lists, rows = (vectors @ centres.vectors.T).argmax(axis=1), np.arange(ITEMS)
     for tried in facts.tried:
         axes = fit.cut(tried.axes)
-        flat = faiss.IndexFlatIP(tried.axes)
-        flat.add(centres.vectors @ axes.items)
-        plain = faiss.IndexIVFRaBitQ(flat, tried.axes, 16, faiss.METRIC_INNER_PRODUCT, True, tried.bits)
-        images = vectors @ axes.items
-        plain.train(images)
-        plain.add_core(ITEMS, *map(faiss.swig_ptr, (images, rows, lists)))
-        plain.nprobe = 16
-        near = plain.search(questions.vectors[::4] @ axes.queries, trial.CANDIDATES)[1]
-        naive = np.mean([np.isin(a, b).mean() for a, b in zip(true[::4], near, strict=True)])
-        assert tried.pictures == pytest.approx(naive, abs=0.05), tried
+        images, centres = vectors @ axes.items, coded.centres.vectors @ axes.items
+        learned = coded.empty_codes(axes)
+        deviations = np.ascontiguousarray(images - centres[coded.lists])
+        decoded = centres[coded.lists] + learned.pq.decode(learned.pq.compute_codes(deviations))
+        near = np.argsort(-(questions.vectors @ axes.queries @ decoded.T), axis=1)[:, : trial.CANDIDATES]
+        naive = np.mean([np.isin(a, b).mean() for a, b in zip(true, near, strict=True)])
+        assert tried.pictures == pytest.approx(naive, abs=0.02), tried
         assert tried.texts is None
 
 
@@ -133,7 +132,7 @@ def test_words_are_found_that_codes_on_the_encoders_own_axes_lose(kit, tmp_path,
     settings = Settings(home=tmp_path, index=IndexSettings(recipe="ivf_pq"))
     manifest = build(settings, shop, tmp_path / "index", LogProgress(), encode_texts=shop.encode_texts)
     said = Manifest.read(tmp_path / "index").build["codes"]
-    assert {(each["axes"], each["bits"]) for each in said["tried"]} == set(ways(DIM, 1.0))
+    assert [each["axes"] for each in said["tried"]] == numbers_of_axes(DIM, 64)
     assert all(0 <= each["texts"] <= 1 for each in said["tried"])
     index, nlist = open_index(tmp_path / "index"), manifest.recipe.nlist
     asked = shop.encode_texts([str(row) for row in range(3, ITEMS, 40)])

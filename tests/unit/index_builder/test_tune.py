@@ -139,7 +139,7 @@ def test_a_server_searches_with_what_was_tuned(built, queries, tmp_path):
 def test_an_artifact_from_before_tuning_keeps_its_identity(built, tmp_path):
     told = json.loads((built["hnsw"] / "manifest.json").read_text())
     del told["search"]
-    del told["recipe"]["bits_per_axis"]
+    del told["recipe"]["code_bytes"]
     told["operating_points"] = [{"search": {"efSearch": 64}, "recall_at_10": 0.97, "mean_ms": 0.2}]
     (tmp_path / "manifest.json").write_text(json.dumps(told))
     canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
