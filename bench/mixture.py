@@ -17,10 +17,13 @@ period: of the n vectors of one component each shares its row with n / len(noise
 
 Vectors come in blocks, each from its own seed: any block can be made again, by any process, in any order. A family lies
 within one block, at any places of it.
+
+A mixture is kept in few bytes, so that it can lie beside the code: directions as signed bytes, the rest as half floats.
 """
 
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +39,15 @@ FAMILY = np.dtype([("component", np.int32), ("first", np.int32), ("nodes", np.in
 AT_ONCE = 256
 """Rows that a processor keeps near while it works on them."""
 NODE = np.dtype([("parent", np.int32), ("depth", np.int32), ("step", np.float32), ("length", np.float32)])
+NOISE_ROWS, NOISE_SEED = 32_768, 3
+MOST_BYTE = 127
 _TEXTS = 1
 
 
 @dataclass(frozen=True)
 class Mixture:
     """`axes`, shape (c, rank + 1, dim): directions times their deviations, and the middle; `left`, (c,): length of what
-    they leave over; `noise`, (m, dim): rows of it, of mean squared length 1, one of which each node takes; `families`,
+    they leave over; `rests`, (dim, dim): of independent values makes such a rest, of mean squared length 1; `families`,
     of dtype FAMILY in the order of components, each with its part of `nodes`, of dtype NODE: a node deviates from its
     parent by a Gaussian's `step`; a leaf, which alone has a `length`, lies so far from the component's middle in the
     direction so found. `text_likeness`: of texts to their pictures; `text_offset`, (dim,), and `text_axes`, (dim, dim):
@@ -51,7 +56,7 @@ class Mixture:
 
     axes: Vectors
     left: Vectors
-    noise: Vectors
+    rests: Vectors
     families: NDArray[np.void]
     nodes: NDArray[np.void]
     text_likeness: Vectors
@@ -61,7 +66,13 @@ class Mixture:
     @property
     def dim(self) -> int:
         """Dimension of the vectors."""
-        return int(self.noise.shape[1])
+        return len(self.rests)
+
+    @cached_property
+    def noise(self) -> Vectors:
+        """Rests, shape (NOISE_ROWS, dim), one of which each node takes."""
+        drawn = np.random.default_rng(NOISE_SEED).standard_normal((NOISE_ROWS, self.dim), dtype=np.float32)
+        return drawn @ self.rests
 
     def block(self, seed: int, number: int, rows: int = BLOCK_ROWS) -> Vectors:
         """Block `number`: unit vectors, float32, shape (rows, dim). One of other `rows` is another block."""
@@ -123,16 +134,31 @@ class Mixture:
         return np.repeat(families["component"], sizes), first, node
 
     def save(self, path: Path) -> None:
-        """As an .npz file, whole or not at all."""
-        held = io.BytesIO()
-        np.savez(held, **{name: getattr(self, name) for name in self.__dataclass_fields__})
+        """As an .npz file, rounded, whole or not at all."""
+        held, scales = io.BytesIO(), np.abs(self.axes).max(axis=2, keepdims=True) / MOST_BYTE
+        parts = {name: getattr(self, name).astype(np.float16) for name in _HALF}
+        parts |= {f"family_{name}": self.families[name].astype(np.int32) for name in FAMILY.names or ()}
+        parts |= {f"node_{name}": self.nodes[name].astype(kept) for name, kept in _NODE_KEPT.items()}
+        bytes_of = np.rint(self.axes / np.maximum(scales, np.finfo(np.float32).tiny)).astype(np.int8)
+        np.savez_compressed(held, axes=bytes_of, scales=scales, **parts)
         write_bytes(path, held.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Mixture":
         """What `save` wrote."""
         with np.load(path) as kept:
-            return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+            families = np.empty(len(kept["family_leaves"]), FAMILY)
+            nodes = np.empty(len(kept["node_step"]), NODE)
+            for name in FAMILY.names or ():
+                families[name] = kept[f"family_{name}"]
+            for name in _NODE_KEPT:
+                nodes[name] = kept[f"node_{name}"]
+            parts = {name: kept[name].astype(np.float32) for name in _HALF}
+            return cls(axes=kept["axes"] * kept["scales"], families=families, nodes=nodes, **parts)
+
+
+_HALF = ("left", "rests", "text_likeness", "text_offset", "text_axes")
+_NODE_KEPT = {"parent": np.int16, "depth": np.int16, "step": np.float16, "length": np.float16}
 
 
 def _lengths(points: Vectors) -> Vectors:

@@ -16,13 +16,14 @@ from index_builder.clustering import BLOCK_ROWS, find_centres, nearest_centres
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError
 
-PER_COMPONENT = 1_600
+PER_COMPONENT = 2_500
 TRAINED_ON = 256
 """Vectors per component that the centres are found with."""
 RANK = 32
 SHRINK = 64.0
 """So many vectors of a component weigh as much as the spread over all components."""
-NOISE_ROWS = 32_768
+MOST_FAMILIES = 65_536
+"""Kept of those that are found, drawn from all."""
 TEXTS, TEXTS_AMONG, CALIBRATED_ON = 4_096, 200_000, 1_024
 LEANINGS, MOST_LEANING = (0.9, 1.3), 2.0
 DIMENSION_AT, LEAST_DISTANCE = 100, 1e-3
@@ -81,9 +82,21 @@ def _fit_pictures(pictures: Vectors, parts: list[NDArray[np.int64]], random: np.
         found["first"] += sum(map(len, nodes))
         families.append(found)
         nodes.append(inside)
-    noise = random.standard_normal((NOISE_ROWS, dim), dtype=np.float32) @ _root(remainder)
     anywhere = np.zeros(1, np.float32), np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32)
-    return Mixture(axes, left, noise, np.concatenate(families), np.concatenate(nodes), *anywhere)
+    some = _some(np.concatenate(families), np.concatenate(nodes), random)
+    return Mixture(axes, left, _root(remainder), *some, *anywhere)
+
+
+def _some(
+    families: NDArray[np.void], nodes: NDArray[np.void], random: np.random.Generator
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """At most MOST_FAMILIES of the families, in their order, with their nodes alone."""
+    chosen = families[np.sort(random.choice(len(families), min(len(families), MOST_FAMILIES), replace=False))]
+    sizes = chosen["nodes"].astype(np.int64)
+    first = np.cumsum(sizes) - sizes
+    kept = nodes[np.repeat(chosen["first"] - first, sizes) + np.arange(sizes.sum())]
+    chosen["first"] = first
+    return chosen, kept
 
 
 def _parts(pictures: Vectors, components: int, random: np.random.Generator) -> list[NDArray[np.int64]]:

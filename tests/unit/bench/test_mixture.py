@@ -54,19 +54,18 @@ def one_component(bench, families, nodes, middle=None, likeness=0.3):
     axes = np.zeros((1, 33, DIM), np.float32)
     axes[0, :32, :32] = np.eye(32)
     axes[0, 32] = 0 if middle is None else middle
-    noise = np.zeros((512, DIM), np.float32)
-    noise[:, 32:] = np.random.default_rng(1).standard_normal((512, 32)) / np.sqrt(32)
+    rests = np.diag(np.repeat([0, 32**-0.5], 32)).astype(np.float32)
     return bench.mixture.Mixture(
-        axes, np.array([np.sqrt(32)], np.float32), noise,
+        axes, np.array([np.sqrt(32)], np.float32), rests,
         np.array(families, bench.mixture.FAMILY), np.array(nodes, bench.mixture.NODE),
         np.array([likeness], np.float32), np.zeros(DIM, np.float32), np.eye(DIM, dtype=np.float32),
     )  # fmt: skip
 
 
-def test_blocks_are_the_same_in_any_order_and_process(fitted, tmp_path):
-    blocks = [fitted.block(7, number, 500) for number in range(3)]
+def test_blocks_are_the_same_in_any_order_and_process(bench, fitted, tmp_path):
     path = tmp_path / "mixture.npz"
     fitted.save(path)
+    blocks = [bench.mixture.Mixture.load(path).block(7, number, 500) for number in range(3)]
     again = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path; from mixture import Mixture\n"
@@ -77,6 +76,29 @@ def test_blocks_are_the_same_in_any_order_and_process(fitted, tmp_path):
     subprocess.run([sys.executable, "-c", again, str(FOLDER), str(path)], check=True)
     for number, block in enumerate(blocks):
         assert Path(f"{path}.{number}").read_bytes() == block.tobytes()
+
+
+def test_what_is_kept_in_few_bytes_draws_nearly_the_same(bench, fitted, real, tmp_path):
+    path = tmp_path / "mixture.npz"
+    fitted.save(path)
+    kept = bench.mixture.Mixture.load(path)
+    whole = sum(getattr(fitted, name).nbytes for name in fitted.__dataclass_fields__)
+    assert path.stat().st_size < 0.5 * whole
+    block, again = fitted.block(7, 0, 1_000), kept.block(7, 0, 1_000)
+    assert np.einsum("ij,ij->i", block, again).min() > 0.999
+    texts, other = fitted.texts(7, 0, block), kept.texts(7, 0, again)
+    assert np.einsum("ij,ij->i", texts, other).min() > 0.999
+
+
+def test_of_many_families_some_are_kept_with_their_own_nodes(bench, real, monkeypatch):
+    monkeypatch.setattr(bench.mixture_fit, "MOST_FAMILIES", 100)
+    few = bench.mixture_fit.fit(*real, components=2)
+    assert len(few.families) == 100 and few.families["nodes"].sum() == len(few.nodes)
+    for family in few.families:
+        nodes = few.nodes[family["first"] : family["first"] + family["nodes"]]
+        assert nodes["depth"][0] == 0 and (nodes["length"] > 0).sum() == family["leaves"]
+    made = few.block(5, 0, 2_000)
+    np.testing.assert_allclose(made.mean(axis=0), real[0].mean(axis=0), atol=0.1)
 
 
 def test_blocks_and_seeds_differ(fitted):
