@@ -59,7 +59,12 @@ class ListCentres:
 
     def nearest(self, queries: Vectors, count: int) -> Lists:
         """So many lists nearest to each query, or all, nearest first, shape (q, count): all are compared."""
-        return np.asarray(self.flat.search(queries, min(count, len(self)))[1])
+        return self.with_products(queries, count)[1]
+
+    def with_products(self, queries: Vectors, count: int) -> tuple[Vectors, Lists]:
+        """`nearest`, and before it the products of queries and centres."""
+        products, lists = self.flat.search(queries, min(count, len(self)))
+        return products, lists
 
     @cached_property
     def _grouped(self) -> GroupedCentres:

@@ -113,9 +113,15 @@ class FaissIndex:
         lists and one reading of the finer codes."""
         assert self._lists is not None, "depths are those of an index with lists"
         queries = self._checked(queries, None)
-        candidates = self._lists.candidates(queries, k * max(factors), search["nprobe"])
+        candidates = self._lists.candidates(queries, k, k * max(factors), search)
         found = self._finest.best_of_first(queries, candidates, k, [k * factor for factor in factors])
         return {factor: rows for factor, (_, rows) in zip(factors, found, strict=True)}
+
+    def lists_probed(self, search: dict[str, int], queries: Vectors, k: int) -> float:
+        """How many lists a search with these parameters probes, on average over the queries."""
+        assert self._lists is not None, "only an index with lists probes some"
+        probed = self._lists.probed(self._checked(queries, None), k, search)
+        return float((probed >= 0).sum() / len(queries))
 
     def let_go(self) -> None:
         """Take pages of the finer codes out of this process's memory; the system's cache keeps them."""
@@ -170,7 +176,7 @@ class FaissIndex:
             wanted = k * search["k_factor"]
             if allowed is not None:
                 wanted = min(MORE_CANDIDATES * wanted, allowed.count)
-            return self._finest.best_of(queries, self._lists.candidates(queries, wanted, search["nprobe"], allowed), k)
+            return self._finest.best_of(queries, self._lists.candidates(queries, k, wanted, search, allowed), k)
         if allowed is None:
             return _sorted(*self._coarse.search(queries, k, params=parameters(self._coarse, search, None)))
         return _sorted(*self._by_graph(search["efSearch"], queries, k, allowed))

@@ -33,13 +33,25 @@ class ScannedCentres:
     def nearest(self, queries: Vectors, count: int) -> Lists:
         """So many lists nearest to each query, or all, nearest first, shape (q, count); a few of the last may differ
         from those that are as near."""
+        return self._with_products(queries, count)[1]
+
+    def near_enough(self, queries: Vectors, most: int, margin: float, least: int = 1) -> Lists:
+        """The nearest lists, at most so many, whose centres have a product with the query within `margin` of that of
+        the nearest one; the first `least` in any case. Nearest first, -1 beyond the last, shape (q, c)."""
+        products, lists = self._with_products(queries, most)
+        beyond = products < products[:, :1] - margin
+        beyond[:, :least] = False
+        width = lists.shape[1] - int(beyond.all(axis=0).sum())  # products descend
+        return np.where(beyond, -1, lists)[:, :width]
+
+    def _with_products(self, queries: Vectors, count: int) -> tuple[Vectors, Lists]:
         if self._codes is None or count * ALL_FROM >= len(self._centres):
-            return self._centres.nearest(queries, count)
+            return self._centres.with_products(queries, count)
         wanted = max(int(count * MORE), count + LEAST_MORE)
         found = np.sort(self._codes.search(self._axes.of_queries(queries), wanted)[1], axis=1)
         products = products_of(self._centres.flat, queries, found)
         order = np.argsort(-products, axis=1, kind="stable")[:, :count]
-        return np.asarray(np.take_along_axis(found, order, axis=1))
+        return np.take_along_axis(products, order, axis=1), np.take_along_axis(found, order, axis=1)
 
 
 def _codes(images: Vectors) -> Any:

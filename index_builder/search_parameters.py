@@ -59,4 +59,7 @@ def _products(inner: Any, queries: Vectors, lists: Rows) -> Vectors:
     """Of the queries and centres as they are coded; codes of older artifacts, not of deviations, need none."""
     if not isinstance(inner, faiss.IndexIVFPQFastScan):
         return np.zeros(lists.shape, np.float32)
-    return products_of(faiss.downcast_index(inner.quantizer), queries, lists)
+    found = products_of(faiss.downcast_index(inner.quantizer), queries, lists)
+    # All products of a query are rounded by their span, so one that stands for none must not widen it.
+    first = np.where(lists[:, :1] < 0, 0, found[:, :1])
+    return np.where(lists < 0, first, found).astype(np.float32)

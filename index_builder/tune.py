@@ -4,11 +4,15 @@ Questions are stored vectors moved by a little noise, so that none is an item, a
 them: words lie away from all pictures and are harder to answer. Their truth is found where the vectors are: each shard
 knows its own best, and the best of all are among them. Choice is by recall and a count of the work, so that the same
 vectors give the same parameters; times are measured for the operator. A gate measures anew.
+
+How many lists are needed is decided by words. For what lies nearer to its lists a margin leaves most of them out: the
+narrowest that loses next to nothing of either kind.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +35,8 @@ KEPT = 100
 NOISE = 0.3
 SEED = 11
 ROUNDING = 1e-5
+MARGINS = (20, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400)
+"""Thousandths of the product of unit vectors; see `list_search.py`."""
 PROBES = tuple(sorted({round(2 ** (half / 2)) for half in range(25)}))
 FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 GRAPH_DEPTHS = tuple(sorted({round(16 * 2 ** (half / 2)) for half in range(13)}))
@@ -38,9 +44,14 @@ ASKED_TOGETHER = 32
 ENOUGH = 0.9995
 """Beyond this recall nothing deeper is tried."""
 NEARLY = 0.002
-"""Where none holds the recall asked for, so much less than the best is as good: the last of it costs the most."""
+"""Where none holds the recall asked for, so much less than the best is as good: the last of it costs the most. A margin
+may lose half of it."""
 MORE_WORK = 4.0
 """Beyond so many times the work of what is chosen no lists are probed: the curve shows what more recall would cost."""
+WORTHWHILE = 0.8
+"""A margin that leaves more of the lists than this is not worth having."""
+MORE_PROBED = 1.01
+"""Where the margin leaves out nearly all lists of a deeper search, it is not tried."""
 CACHED_BYTES = 8 * 2**30
 """Of finer codes, about so many lie in the page cache of a machine that such an artifact is served from."""
 
@@ -115,14 +126,12 @@ def joined(parts: Sequence[Truth], starts: Sequence[int]) -> Truth:
 def tune(index: FaissIndex, truth: Truth, recall: float) -> tuple[dict[str, int], tuple[OperatingPoint, ...]]:
     """The cheapest parameters that hold `recall` for every kind of question (nearly the best there is, if none do), and
     the points that no cheaper one equals, cheapest first."""
-    tried = sorted(_tried(index, truth, recall), key=lambda each: each.work)
-    front: list[_Tried] = []
-    for each in tried:
-        if not front or each.lowest > front[-1].lowest:
-            front.append(each)
-    best_found = front[-1].lowest
-    enough = recall if best_found >= recall else best_found - NEARLY
-    chosen = next(each for each in front if each.lowest >= enough)
+    front = _front(_tried(index, truth, recall))
+    chosen = _chosen(front, recall)
+    margin = _margin(index, truth, chosen) if index.manifest.recipe.nlist is not None else None
+    if margin is not None:
+        front = _front(_tried(index, truth, recall, {"margin": margin}))
+        chosen = _chosen(front, recall)
     return chosen.search, tuple(_timed(index, truth, each) for each in front)
 
 
@@ -138,20 +147,59 @@ class _Tried:
         return self.pictures if self.texts is None else min(self.pictures, self.texts)
 
 
-def _tried(index: FaissIndex, truth: Truth, recall: float) -> Iterator[_Tried]:
-    """Every setting worth trying; deeper ones only while they find more, and for not too much work."""
+def _front(tried: Iterable[_Tried]) -> list[_Tried]:
+    """Those that no cheaper one equals, cheapest first."""
+    front: list[_Tried] = []
+    for each in sorted(tried, key=lambda each: each.work):
+        if not front or each.lowest > front[-1].lowest:
+            front.append(each)
+    return front
+
+
+def _chosen(front: list[_Tried], recall: float) -> _Tried:
+    best_found = front[-1].lowest
+    enough = recall if best_found >= recall else best_found - NEARLY
+    return next(each for each in front if each.lowest >= enough)
+
+
+def _margin(index: FaissIndex, truth: Truth, chosen: _Tried) -> int | None:
+    """The narrowest that loses next to nothing of either kind at this setting; None where none saves much."""
+    depth, factor = min(DEPTH, index.manifest.items), chosen.search["k_factor"]
+    for margin in MARGINS:
+        search = chosen.search | {"margin": margin}
+        if index.lists_probed(search, truth.questions.vectors, depth) > WORTHWHILE * chosen.search["nprobe"]:
+            return None
+        rows = _by_depths(index, search, truth.questions.vectors, depth, [factor])[factor]
+        within = _judged(search, 0.0, rows, truth)
+        if all(
+            found >= before - NEARLY / 2
+            for found, before in ((within.pictures, chosen.pictures), (within.texts or 0.0, chosen.texts or 0.0))
+        ):
+            return margin
+    return None
+
+
+def _tried(
+    index: FaissIndex, truth: Truth, recall: float, more: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[_Tried]:
+    """Every setting worth trying; deeper ones only while they find more, and for not too much work.
+
+    `more`: of every search of lists.
+    """
     recipe, items = index.manifest.recipe, index.manifest.items
     depth = min(DEPTH, items)
     if recipe.nlist is not None:
         factors = [factor for factor in FACTORS if factor * depth <= items] or [1]
-        refined, cheapest = depth * _refined_row(index), np.inf
+        refined, cheapest, probed = depth * _refined_row(index), np.inf, 0.0
         for nprobe in (probes for probes in PROBES if probes <= recipe.nlist):
-            scanned = nprobe * items / recipe.nlist
-            if scanned > MORE_WORK * cheapest:
+            search = {"nprobe": nprobe, **more}
+            before, probed = probed, index.lists_probed(search, truth.questions.vectors, depth)
+            scanned = probed * items / recipe.nlist
+            if scanned > MORE_WORK * cheapest or probed < MORE_PROBED * before:
                 return
-            found = _by_depths(index, nprobe, truth.questions.vectors, depth, factors)
+            found = _by_depths(index, search, truth.questions.vectors, depth, factors)
             here = [
-                _judged({"nprobe": nprobe, "k_factor": factor}, scanned + factor * refined, rows, truth)
+                _judged(search | {"k_factor": factor}, scanned + factor * refined, rows, truth)
                 for factor, rows in found.items()
             ]
             yield from here
@@ -170,12 +218,12 @@ def _tried(index: FaissIndex, truth: Truth, recall: float) -> Iterator[_Tried]:
 
 
 def _by_depths(
-    index: FaissIndex, nprobe: int, questions: Vectors, depth: int, factors: Sequence[int]
+    index: FaissIndex, search: dict[str, int], questions: Vectors, depth: int, factors: Sequence[int]
 ) -> dict[int, NDArray[np.int64]]:
     """A few questions at a time: pages of the candidates' codes count as memory of the process."""
     found: dict[int, list[NDArray[np.int64]]] = {factor: [] for factor in factors}
     for first in range(0, len(questions), ASKED_TOGETHER):
-        part = index.search_depths({"nprobe": nprobe}, questions[first : first + ASKED_TOGETHER], depth, factors)
+        part = index.search_depths(search, questions[first : first + ASKED_TOGETHER], depth, factors)
         index.let_go()
         for factor, rows in part.items():
             found[factor].append(rows)

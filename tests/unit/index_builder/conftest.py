@@ -148,9 +148,7 @@ def turn_back(folder: Path, vectors: np.ndarray, apart: bool = True) -> faiss.In
     if apart:
         faiss.write_index(whole.refine_index, str(folder / "refine.faiss"))
     files = {path.name: record(path) for path in folder.iterdir() if path.name != "manifest.json"}
-    recipe = manifest.recipe.model_copy(
-        update={"code_bytes": 0, "factory": "IVF{nlist}_HNSW32,RaBitQfs,Refine(SQ8)"}
-    )
+    recipe = manifest.recipe.model_copy(update={"code_bytes": 0, "factory": "IVF{nlist}_HNSW32,RaBitQfs,Refine(SQ8)"})
     told = manifest.model_copy(update={"files": files, "recipe": recipe})
     (folder / "manifest.json").write_text(told.model_dump_json())
     return whole

@@ -55,3 +55,17 @@ def test_all_are_compared_where_many_are_wanted_or_there_are_few(scanned, centre
     assert scanned.nearest(queries, 2 * NLIST).shape == (100, NLIST)
     few = ScannedCentres(ListCentres.of(centres[:100]), AxesFit(centres).cut(24))
     np.testing.assert_array_equal(few.nearest(queries, 5)[:, 0], (queries @ centres[:100].T).argmax(axis=1))
+
+
+@pytest.mark.parametrize("codes", [True, False])
+def test_lists_beyond_the_margin_are_left_out_but_the_first_few(centres, queries, monkeypatch, codes):
+    monkeypatch.setattr(scanned_centres, "MANY_LISTS", 1 if codes else 10**6)
+    scanned = ScannedCentres(ListCentres.of(centres), AxesFit(centres).cut(24))
+    products = queries @ centres.T
+    for margin, least in ((0.05, 1), (0.2, 3), (0.2, 20), (2.0, 1)):
+        found = scanned.near_enough(queries, NEAREST, margin, least)
+        every = scanned.nearest(queries, NEAREST)
+        assert found.shape[1] <= NEAREST
+        for row, those, of_all in zip(products, found.tolist(), every.tolist(), strict=True):
+            near = [at for place, at in enumerate(of_all) if place < least or row[at] >= row.max() - margin - 1e-6]
+            assert [at for at in those if at >= 0] == near and set(those[len(near) :]) <= {-1}

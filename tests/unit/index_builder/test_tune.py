@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from index_builder import list_search
 from index_builder import tune as tuning
 from index_builder.reader import open_index
 from index_builder.tune import DEPTH, QUESTIONS, draw_questions, find_truth, tune
@@ -60,6 +61,30 @@ def test_the_cheapest_that_holds_the_recall_is_chosen(built, catalogue, truth, r
     assert tune(index, truth, recall)[0] == search
 
 
+def test_the_narrowest_margin_that_loses_next_to_nothing_leaves_lists_out_for_pictures(
+    built, catalogue, truth, monkeypatch
+):
+    monkeypatch.setattr(list_search, "ROWS_PER_RESULT", 8)  # of 32 lists
+    monkeypatch.setattr(tuning, "MARGINS", tuple(range(50, 600, 50)))
+    index, vectors = open_index(built["ivf_pq"]), catalogue.vectors_by_id()
+    search, points = tune(index, truth, 0.95)
+    assert {point.search["margin"] for point in points} == {search["margin"]}
+    pictures, words = (truth.questions.vectors[truth.questions.are_texts == texts] for texts in (False, True))
+    assert index.lists_probed(search, pictures, DEPTH) < 0.7 * index.lists_probed(search, words, DEPTH)
+
+    def lost(margin):
+        without = {name: value for name, value in search.items() if name != "margin"}
+        return max(
+            recall_of(index, without, truth, texts, vectors)
+            - recall_of(index, without | {"margin": margin}, truth, texts, vectors)
+            for texts in (False, True)
+        )
+
+    assert lost(search["margin"]) <= tuning.NEARLY / 2 + 0.0005
+    narrower = tuning.MARGINS[tuning.MARGINS.index(search["margin"]) - 1]
+    assert lost(narrower) > tuning.NEARLY / 2 - 0.0005
+
+
 def test_without_one_that_holds_it_the_cheapest_that_is_nearly_the_best_is_chosen(built, truth):
     search, points = tune(open_index(built["ivf_pq"]), truth, 1.01)
     lowest = [min(point.recall_at_10, point.recall_at_10_of_texts) for point in points]
@@ -81,6 +106,9 @@ class Lawful:
         self.probed |= {search["nprobe"]}
         reach = 1 - np.exp(-search["nprobe"] / 100)
         return {factor: self.found(reach * (1 - np.exp(-factor / 3)), len(queries), k) for factor in factors}
+
+    def lists_probed(self, search, queries, k):
+        return search["nprobe"] if "margin" not in search else len(tuning.MARGINS) * search["nprobe"]
 
     def found(self, recall, queries, k):
         there = np.floor(recall * k + np.arange(queries) / queries)[:, None]
