@@ -160,7 +160,7 @@ def _super(items: Vectors, lists: int) -> Vectors:
     given = FAISS.SuperKMeansParameters()
     given.niter, given.spherical = 12, True
     clustering = FAISS.SuperKMeans(items.shape[1], lists, given)
-    clustering.train(len(items), FAISS.swig_ptr(items))
+    clustering.train(items)
     centres = np.array(faiss.vector_to_array(clustering.centroids).reshape(lists, -1))
     return np.asarray(centres / np.linalg.norm(centres, axis=1, keepdims=True), dtype=np.float32)
 

@@ -133,9 +133,16 @@ def _cold_and_warm(index: FaissIndex, search: dict[str, int], queries: Queries) 
     some = queries.fresh(TIMED)
     found |= {kind: times(index, search, some) for kind in ("steady", "again")}
     return {
-        kind: show(kind, _quantiles(took)) | {"ms by percentile": dict(zip(SHARES, _percentiles(took), strict=True))}
+        kind: show(kind, _quantiles(took))
+        | {"by kind": {of: show(of, _quantiles(part)) for of, part in _by_kind(took).items()}}
+        | {"ms by percentile": dict(zip(SHARES, _percentiles(took), strict=True))}
         for kind, took in found.items()
     }
+
+
+def _by_kind(took: list[float]) -> dict[str, list[float]]:
+    """Pictures and texts come in turn."""
+    return {kind: took[at::2] for at, kind in enumerate(KINDS)}
 
 
 def _around_recalls(index: FaissIndex, queries: Queries) -> list[dict[str, Any]]:
@@ -153,7 +160,7 @@ def _around_recalls(index: FaissIndex, queries: Queries) -> list[dict[str, Any]]
 def _point(index: FaissIndex, search: dict[str, int], queries: Queries) -> dict[str, Any]:
     """Recall and times of single queries by kind, and over both: the lower recall, all times; see `peers/curves.py`."""
     took = times(index, search, queries.fresh(TIMED))
-    parts = {"pictures": took[0::2], "texts": took[1::2], BOTH: took}
+    parts = _by_kind(took) | {BOTH: took}
     recalls = {kind: queries.recall(index, search, kind) for kind in KINDS}
     recalls[BOTH] = min(recalls.values())
     show(str(search), recalls | _quantiles(took))

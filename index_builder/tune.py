@@ -126,13 +126,14 @@ def joined(parts: Sequence[Truth], starts: Sequence[int]) -> Truth:
 def tune(index: FaissIndex, truth: Truth, recall: float) -> tuple[dict[str, int], tuple[OperatingPoint, ...]]:
     """The cheapest parameters that hold `recall` for every kind of question (nearly the best there is, if none do), and
     the points that no cheaper one equals, cheapest first."""
+    truth = _tellable(truth)
     front = _front(_tried(index, truth, recall))
     chosen = _chosen(front, recall)
     margin = _margin(index, truth, chosen) if index.manifest.recipe.nlist is not None else None
     if margin is not None:
         front = _front(_tried(index, truth, recall, {"margin": margin}))
         chosen = _chosen(front, recall)
-    return chosen.search, tuple(_timed(index, truth, each) for each in front)
+    return chosen.search, tuple(_measured(index, truth, each) for each in front)
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,10 @@ def _judged(search: dict[str, int], work: float, found: NDArray[np.int64], truth
     return _Tried(search, work, float(right[~texts].mean()), float(right[texts].mean()) if texts.any() else None)
 
 
-def _timed(index: FaissIndex, truth: Truth, tried: _Tried) -> OperatingPoint:
+def _measured(index: FaissIndex, truth: Truth, tried: _Tried) -> OperatingPoint:
     depth = min(DEPTH, index.manifest.items)
+    texts = truth.questions.are_texts
+    pictures, words = (_probed(index, tried.search, truth.questions.vectors[of]) for of in (~texts, texts))
     questions = truth.questions.vectors[:: max(1, len(truth.questions.vectors) // 64)]
     index.search_with(tried.search, questions[:1], depth)
     started = time.perf_counter()
@@ -258,5 +261,26 @@ def _timed(index: FaissIndex, truth: Truth, tried: _Tried) -> OperatingPoint:
     mean_ms = (time.perf_counter() - started) * 1000 / len(questions)
     index.let_go()
     return OperatingPoint(
-        search=tried.search, recall_at_10=tried.pictures, recall_at_10_of_texts=tried.texts, mean_ms=round(mean_ms, 4)
+        search=tried.search,
+        recall_at_10=tried.pictures,
+        recall_at_10_of_texts=tried.texts,
+        lists_probed=pictures,
+        lists_probed_of_texts=words,
+        mean_ms=round(mean_ms, 4),
     )
+
+
+def _probed(index: FaissIndex, search: dict[str, int], questions: Vectors) -> float | None:
+    if index.manifest.recipe.nlist is None or not len(questions):
+        return None
+    return round(index.lists_probed(search, questions, min(DEPTH, index.manifest.items)), 1)
+
+
+def _tellable(truth: Truth) -> Truth:
+    """Without questions of which more rows are as near as the tenth than truth holds: whether a found row is one of
+    them cannot be told."""
+    known = truth.scores[:, -1] < truth.scores[:, min(DEPTH, truth.scores.shape[1]) - 1] - ROUNDING
+    if known.all() or not known.any():
+        return truth
+    questions = Questions(truth.questions.vectors[known], truth.questions.are_texts[known])
+    return Truth(questions, truth.scores[known], truth.rows[known])

@@ -42,6 +42,8 @@ class OperatingPoint(_Frozen):
     search: dict[str, int]
     recall_at_10: float = Field(description="of questions that are pictures")
     recall_at_10_of_texts: float | None = Field(default=None, description="of questions that are words, when asked")
+    lists_probed: float | None = Field(default=None, description="for a picture, on average, of an index with lists")
+    lists_probed_of_texts: float | None = None
     mean_ms: float
 
 
@@ -73,8 +75,9 @@ class Manifest(_Frozen):
         if not self.recipe.code_bytes:
             del dumped["recipe"]["code_bytes"]
         for point in dumped["operating_points"]:
-            if point["recall_at_10_of_texts"] is None:
-                del point["recall_at_10_of_texts"]
+            for name in ("recall_at_10_of_texts", "lists_probed", "lists_probed_of_texts"):
+                if point[name] is None:
+                    del point[name]
         canonical = json.dumps(dumped, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,6 +1,7 @@
 """The bench of engines as its users run it, with the engine that needs no environment of its own: ours."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[3] / "bench" / "peers"
 ITEMS, DIM, QUERIES = 2_000, 32, 60
+WHAT = {"lookalike": r"IVF16,PQ(16|32)x4fs,Refine\(SQ8\), finer (16|32) axes", "lookalike-hnsw": "HNSW32,Flat"}
 
 
 def unit(rows, seed):
@@ -50,6 +52,7 @@ def test_an_engine_is_built_searched_and_reported(bench, tmp_path, engine):
     assert len(built) == 1
     result, _ = bench(engine, "--only", "search")
     assert result["finished"] and not result["error"], result["error"]
+    assert re.fullmatch(WHAT[engine], result["what"])
     assert result["build"]["cpu_seconds"] > 0 and result["build"]["disk_bytes"] > ITEMS * DIM
     assert [point for point in result["points"] if point.get("chosen")]
     assert max(point["single"]["both"]["recall"] for point in result["points"]) > 0.95

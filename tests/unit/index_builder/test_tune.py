@@ -69,6 +69,7 @@ def test_the_narrowest_margin_that_loses_next_to_nothing_leaves_lists_out_for_pi
     index, vectors = open_index(built["ivf_pq"]), catalogue.vectors_by_id()
     search, points = tune(index, truth, 0.95)
     assert {point.search["margin"] for point in points} == {search["margin"]}
+    assert all(point.lists_probed < point.lists_probed_of_texts <= point.search["nprobe"] for point in points[-3:])
     pictures, words = (truth.questions.vectors[truth.questions.are_texts == texts] for texts in (False, True))
     assert index.lists_probed(search, pictures, DEPTH) < 0.7 * index.lists_probed(search, words, DEPTH)
 
@@ -143,6 +144,15 @@ def test_lists_are_probed_for_a_few_times_the_work_of_what_is_chosen_and_no_more
 def test_where_finer_codes_come_from_disk_more_lists_are_probed_for_fewer_of_them():
     warm, cold = (tune(Lawful(size), lawful_truth(), 0.7)[0] for size in (2**30, 40 * 2**30))
     assert cold["k_factor"] < warm["k_factor"] and cold["nprobe"] > warm["nprobe"]
+
+
+def test_questions_with_more_equal_nearest_than_truth_holds_do_not_count():
+    truth = lawful_truth()
+    copies = truth.scores.copy()
+    copies[::4] = 0.9  # a hundred copies: whichever is found is right, and most are not known
+    misled = tuning.Truth(truth.questions, copies, np.where(np.arange(64)[:, None] % 4 == 0, 1_000, truth.rows))
+    assert tune(Lawful(2**30), misled, 0.8)[0] == tune(Lawful(2**30), truth, 0.8)[0]
+    assert len(tuning._tellable(misled).scores) == 48
 
 
 def test_comparing_all_has_one_point(built, truth):
