@@ -21,6 +21,7 @@ from recall_fit import fitted
 
 from index_builder.artifact import AXES_NAME, CENTRES_NAME, INDEX_NAME, ITEMS_NAME, REFINE_NAME
 from index_builder.attribute_sets import SETS_NAME
+from index_builder.recall_law import KINDS
 from index_builder.truth import improve
 from lookalike.contracts.manifest import MANIFEST_NAME, Manifest
 from lookalike.storage.atomic import write_bytes
@@ -91,10 +92,12 @@ def point(folder: Path, chosen: argparse.Namespace, known: dict[tuple[int, str],
         "quiet": {"build": _quiet(build), "search": _quiet(latency)},
         "search": manifest.search,
         "recall": latency and latency["recall"],
+        "within": _within(manifest),
         "warm": latency and _warm(latency),
-        "cold": latency and _times(latency["latency"]["cold"]),
+        "cold": latency and _by_kind(latency["latency"]["cold"]),
         "curve": [
-            [*each.search.values(), round(each.recall_at_10, 4), _rounded(each.recall_at_10_of_texts)]
+            [each.search["nprobe"], each.search["k_factor"], round(each.recall_at_10, 4),
+             _rounded(each.recall_at_10_of_texts)]
             for each in manifest.operating_points
         ],
     }  # fmt: skip
@@ -129,15 +132,28 @@ def _quiet(measured: dict[str, Any] | None) -> bool:
     return load is not None and float(load[1]) <= QUIET_LOAD
 
 
-def _warm(latency: dict[str, Any]) -> dict[str, float]:
-    """The quickest of all that was measured with the chosen parameters: pages from disk and other work only add."""
-    same = [each for each in latency.get("by parameters", []) if each["search"] == latency["search"]]
-    found = [latency["latency"]["again"], *(latency["by k"][k] for k in latency.get("by k", {}) if k == "10"), *same]
-    return min(map(_times, found), key=lambda each: each["p50_ms"])
+def _within(manifest: Manifest) -> dict[str, float] | None:
+    """Of the lists that a search of each kind may probe, the share that it does probe."""
+    for each in manifest.operating_points:
+        if each.search == manifest.search and each.lists_probed and each.lists_probed_of_texts:
+            both = zip(KINDS, (each.lists_probed, each.lists_probed_of_texts), strict=True)
+            return {kind: round(probed / each.search["nprobe"], 4) for kind, probed in both}
+    return None
 
 
-def _times(found: dict[str, float]) -> dict[str, float]:
-    return {"p50_ms": found["p50 ms"], "p99_ms": found["p99 ms"]}
+def _warm(latency: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Of each kind the quickest of all that was measured with the chosen parameters: pages from disk and other work
+    only add."""
+    again = _by_kind(latency["latency"]["again"])
+    same = [each["single"] for each in latency["points"] if each["search"] == latency["search"]]
+    return {
+        kind: min([times, *({name: each[kind][name] for name in times} for each in same)], key=lambda t: t["p50_ms"])
+        for kind, times in again.items()
+    }
+
+
+def _by_kind(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {kind: {"p50_ms": each["p50 ms"], "p99_ms": each["p99 ms"]} for kind, each in found["by kind"].items()}
 
 
 def _rounded(share: float | None) -> float | None:

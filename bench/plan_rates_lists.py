@@ -111,7 +111,7 @@ def held_to(folder: Path, rates: Rates) -> None:
             ask = partial(index.search_with, {"nprobe": nprobe, "k_factor": factor}, k=K)
             # Of the typical query: a few take much longer, and the p50 is what is told.
             took = np.median([least(lambda ask=ask, one=one: ask(queries=one[None]), 3) for one in queries]) * US
-            said = lists_us(rates, nlist, manifest.space.dim, coded, nprobe, nprobe * each_list, K * factor)
+            said = lists_us(rates, nlist, manifest.space.dim, coded, nprobe, nprobe, nprobe * each_list, K * factor)
             print(f"  {nprobe:5} lists, {K * factor:4} candidates: {took:8.0f} us, by the rates {said:8.0f}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from index_builder.recall_law import ITEMS, KINDS, Curve, KindLaw
+from index_builder.recall_law import ITEMS, KINDS, Curve, Kind, KindLaw
 
 Numbers = NDArray[np.float64]
 HELD_LISTS = {"at": 0.0, "slope": 0.8, "bend": 0.05, "growth": 0.6}
@@ -37,9 +37,14 @@ def fitted(points: Sequence[dict[str, Any]], match: dict[str, Any]) -> dict[str,
         "measured": f"operating points of {sizes}; graphs: {GRAPH_ITEMS:,} real (bench/plan_points.py --fit)",
         "finer_share": median(point["codes"]["finer_axes"] / point["dim"] for point in points),
         "imbalance": round(median(point["imbalance"] for point in points), 3),
-        "tail": _middle([point["warm"]["p99_ms"] / point["warm"]["p50_ms"] for point in timed], TAIL),
-        "cold_tail": _middle([_more(point, "p99_ms") / _more(point, "p50_ms") for point in timed], COLD_TAIL),
-        **{kind: _kind(points, column, match["curves"]["real"][f"{kind}: graph over efSearch"])
+        "tail": _middle(
+            [warm["p99_ms"] / warm["p50_ms"] for point in timed for warm in point["warm"].values()], TAIL
+        ),
+        "cold_tail": _middle(
+            [_more(point, kind, "p99_ms") / _more(point, kind, "p50_ms") for point in timed for kind in KINDS],
+            COLD_TAIL,
+        ),
+        **{kind: _kind(points, kind, column, match["curves"]["real"][f"{kind}: graph over efSearch"])
            for column, kind in enumerate(KINDS, start=2)},
     }  # fmt: skip
 
@@ -48,13 +53,14 @@ def _middle(ratios: Sequence[float], without: float) -> float:
     return round(max(median(ratios), 1.0), 2) if ratios else without
 
 
-def _more(point: dict[str, Any], quantile: str) -> float:
+def _more(point: dict[str, Any], kind: Kind, quantile: str) -> float:
     """What a cold search takes more."""
-    return max(float(point["cold"][quantile] - point["warm"][quantile]), 1e-3)
+    return max(float(point["cold"][kind][quantile] - point["warm"][kind][quantile]), 1e-3)
 
 
-def _kind(points: Sequence[dict[str, Any]], column: int, graph: dict[str, float]) -> dict[str, Any]:
+def _kind(points: Sequence[dict[str, Any]], kind: Kind, column: int, graph: dict[str, float]) -> dict[str, Any]:
     """Of one kind of query, whose recall stands in that column of the curves."""
+    within = median(point["within"][kind] for point in points if point["within"])
     rows = [
         (point, entry, entry[column])
         for point in points
@@ -64,7 +70,9 @@ def _kind(points: Sequence[dict[str, Any]], column: int, graph: dict[str, float]
 
     def law(values: Numbers) -> KindLaw:
         finest, lists, candidates = values[0], values[1:5], values[5:9]
-        return KindLaw(finest=finest, lists=_curve(lists), candidates=_curve(candidates), graph=_curve(graph_values))
+        return KindLaw(
+            finest=finest, within=within, lists=_curve(lists), candidates=_curve(candidates), graph=_curve(graph_values)
+        )
 
     def errors(values: Numbers) -> list[float]:
         known = law(values)

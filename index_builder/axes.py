@@ -2,9 +2,9 @@
 
 Of all maps A of queries and B of items to d dimensions, those that lose least of q·x over the questions expected follow
 from the singular vectors of Cq^½ Cx^½, where C are second moments (LeanVec, Tepper et al. 2023, arXiv 2312.16335). The
-root of each singular value goes to either side, and one random rotation turns both, so that a uniform code of every
-dimension loses as little as of any other (RaBitQ, Gao & Long 2024, arXiv 2405.12497). Words lie away from pictures:
-principal components of the items would cut what tells items apart for them.
+root of each singular value goes to either side, and one random rotation turns both, so that a code that spends
+as much on every dimension loses as little of any. Words lie away from pictures: principal components of the items would
+cut what tells items apart for them.
 """
 
 from dataclasses import dataclass

@@ -72,7 +72,7 @@ class BuildTime:
         seconds = 2 * self._compared(sample, self._dim) + self._assigned(rows, nlist) + self._compared(rows, ASKED)
         tried = [axes for axes in TRIAL_AXES if axes < most_axes] + [most_axes]
         for axes in tried:
-            asked = lists_us(rates, 0, self._dim, Codes(axes, 0), probed, rows, TRIAL_CANDIDATES, images=False)
+            asked = lists_us(rates, 0, self._dim, Codes(axes, 0), probed, probed, rows, TRIAL_CANDIDATES, images=False)
             seconds += ((1 + LEARNED) * rows * axes * rates.code_us + ASKED * asked) / US_PER_S / rates.cores
         return seconds + LEARNED * rows * most_axes * rates.code_us / US_PER_S / rates.cores
 
@@ -89,10 +89,10 @@ class BuildTime:
         probes = [nprobe for nprobe in PROBES if nprobe <= min(nlist, deepest)]
         for nprobe in probes:
             scanned = nprobe * self._items / nlist
-            first = lists_us(rates, nlist, self._dim, codes, nprobe, scanned, DEPTH * max(FACTORS))
+            first = lists_us(rates, nlist, self._dim, codes, nprobe, nprobe, scanned, DEPTH * max(FACTORS))
             refined = len(FACTORS) * rates.query_us + DEPTH * sum(FACTORS) * rates.candidate_us
             refined += DEPTH * max(FACTORS) * rates.mapped_us  # pages are let go of after some questions
-            one = lists_us(rates, nlist, self._dim, codes, nprobe, scanned, DEPTH * FACTORS[len(FACTORS) // 2])
+            one = lists_us(rates, nlist, self._dim, codes, nprobe, nprobe, scanned, DEPTH * FACTORS[len(FACTORS) // 2])
             total += ASKED * (first / rates.cores + refined) + TIMED_QUESTIONS * TIMED_POINTS * one
         return total / US_PER_S
 

@@ -70,8 +70,9 @@ class Cost:
     """What a recipe would take. `rank` orders by accuracy: 0 exact, 1 graph, 2 lists.
 
     `search` finds enough for both kinds of query, or as much as tuning tries; `recall`: what it finds of each kind;
-    `by_kind`: what would do for queries of one kind alone. `cold`: with nothing of the finer codes in memory, None
-    where there are none. `build`: seconds by step, on all cores of the rates.
+    `by_kind`: what would do for queries of one kind alone. `warm`: of the kind that takes longest, `warm_by_kind`: of
+    each; `cold`: of that kind with nothing of the finer codes in memory, None where there are none. `build`: seconds by
+    step, on all cores of the rates.
     """
 
     rank: int
@@ -82,6 +83,7 @@ class Cost:
     recall: dict[Kind, float]
     by_kind: dict[Kind, dict[str, int]]
     warm: Latency
+    warm_by_kind: dict[Kind, Latency]
     cold: Latency | None
     build: dict[str, float]
     fewest_items: int
@@ -156,14 +158,15 @@ class _Model:
         sizes = sizes_of_vectors(self._items, self._dim, self._workload.columns)
         everything = [Tried({}, self._items, dict.fromkeys(KINDS, 1.0))]
         warm = scan_us(self._rates, self._items, self._dim)
-        return self._cost(0, sizes, everything, self._time.of_vectors(sizes, graph=False), warm)
+        build = self._time.of_vectors(sizes, graph=False)
+        return self._cost(0, sizes, everything, build, dict.fromkeys(KINDS, warm))
 
     def of_graph(self, links: int) -> Cost:
         sizes = sizes_of_vectors(self._items, self._dim, self._workload.columns, links)
         tried = graph_tried(self._law, self._items, self._search)
         depth = min(self._chosen(tried, KINDS).search["efSearch"], self._items)
         build = self._time.of_vectors(sizes, graph=True)
-        return self._cost(1, sizes, tried, build, graph_us(self._rates, depth, self._dim))
+        return self._cost(1, sizes, tried, build, dict.fromkeys(KINDS, graph_us(self._rates, depth, self._dim)))
 
     def of_lists(self) -> Cost:
         recipe, items = self._recipe, self._items
@@ -173,9 +176,12 @@ class _Model:
         tried = lists_tried(self._law, items, nlist, sizes.finer, self._search)
         search = self._chosen(tried, KINDS).search
         nprobe, candidates = min(search["nprobe"], nlist), DEPTH * search["k_factor"]
-        # Near a query lists are longer than elsewhere, as much as they are uneven.
-        scanned = min(nprobe * items / nlist * self._law.imbalance, items)
-        warm = lists_us(self._rates, nlist, self._dim, codes, nprobe, scanned, candidates)
+        warm = {}
+        for kind, law in self._law.kinds():
+            probed = max(nprobe * law.within, 1.0)
+            # Near a query lists are longer than elsewhere, as much as they are uneven.
+            scanned = min(probed * items / nlist * self._law.imbalance, items)
+            warm[kind] = lists_us(self._rates, nlist, self._dim, codes, nprobe, probed, scanned, candidates)
         build = self._time.of_lists(sizes, nlist, codes, recipe.train_points_per_list, CURVE_PROBES_MORE * nprobe)
         fewest = fewest_items(recipe.train_points_per_list)
         settled = recipe.model_copy(update={"nlist": nlist})
@@ -191,14 +197,14 @@ class _Model:
         sizes: Sizes,
         tried: Sequence[Tried],
         build: dict[str, float],
-        warm_us: float,
+        warm_us: dict[Kind, float],
         more_us: float | None = None,
         fewest: int = 1,
         codes: Codes | None = None,
         recipe: IndexRecipe | None = None,
     ) -> Cost:
         chosen, law = self._chosen(tried, KINDS), self._law
-        warm = _latency(warm_us, law.tail)
+        warm = _latency(max(warm_us.values()), law.tail)
         return Cost(
             rank=rank,
             recipe=recipe or self._recipe,
@@ -208,6 +214,7 @@ class _Model:
             recall=chosen.recall,
             by_kind={kind: self._chosen(tried, (kind,)).search for kind in KINDS},
             warm=warm,
+            warm_by_kind={kind: _latency(us, law.tail) for kind, us in warm_us.items()},
             cold=None if more_us is None else warm.later(_latency(more_us, law.cold_tail)),
             build=build,
             fewest_items=fewest,

@@ -27,9 +27,18 @@ def centres_us(rates: Rates, nlist: int, dim: int, axes: int, nprobe: int) -> fl
 
 
 def lists_us(
-    rates: Rates, nlist: int, dim: int, codes: Codes, nprobe: int, scanned: float, candidates: int, images: bool = True
+    rates: Rates,
+    nlist: int,
+    dim: int,
+    codes: Codes,
+    nprobe: int,
+    probed: float,
+    scanned: float,
+    candidates: int,
+    images: bool = True,
 ) -> float:
-    """A search of `nprobe` lists with `scanned` codes in all, and its candidates refined from memory.
+    """A search of `probed` lists, of the `nprobe` nearest, with `scanned` codes in all, and its candidates refined from
+    memory.
 
     `images`: whether the query still has to be moved to the axes of the codes.
     """
@@ -38,7 +47,7 @@ def lists_us(
         rates.query_us
         + moved
         + centres_us(rates, nlist, dim, codes.axes, nprobe)
-        + nprobe * (rates.list_us + codes.axes * rates.gather_ns / NS_PER_US)
+        + probed * (rates.list_us + codes.axes * rates.gather_ns / NS_PER_US)
         + scanned * codes.axes * rates.code_ns / NS_PER_US
         + candidates * rates.candidate_us
     )

@@ -41,9 +41,11 @@ class Curve(_Frozen):
 
 
 class KindLaw(_Frozen):
-    """For queries of one kind. `finest`: what the finer codes tell apart; lists find no more than that."""
+    """For queries of one kind. `finest`: what the finer codes tell apart; lists find no more than that. `within`: of
+    the lists that may be probed those that the margin leaves, on average."""
 
     finest: float = Field(gt=0, le=1)
+    within: float = Field(gt=0, le=1)
     lists: Curve
     candidates: Curve
     graph: Curve

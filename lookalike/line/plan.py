@@ -32,7 +32,8 @@ class PlannedCheck:
 
 @dataclass(frozen=True)
 class PlannedRecipe:
-    """What one recipe would take. Bytes are of the whole index but `_per_vector`; latencies of one query on one core.
+    """What one recipe would take. Bytes are of the whole index but `_per_vector`; latencies of one query on one core,
+    of the kind of query that takes longest but `_by_kind`.
 
     `steady`: with as many of the finer codes in memory as the bound leaves room for. `build_seconds`: by step.
     """
@@ -53,6 +54,7 @@ class PlannedRecipe:
     recall: dict[str, float]
     search_by_kind: dict[str, dict[str, int]]
     warm: Latency
+    warm_by_kind: dict[str, Latency]
     steady: Latency | None
     cold: Latency | None
     in_memory_when_steady: float | None
@@ -120,6 +122,7 @@ def _planned(cost: Cost, workload: Workload, bounds: Bounds, rates: Rates) -> Pl
         recall={kind: round(share, 4) for kind, share in cost.recall.items()},
         search_by_kind={str(kind): search for kind, search in cost.by_kind.items()},
         warm=_rounded(cost.warm),
+        warm_by_kind={str(kind): _rounded(latency) for kind, latency in cost.warm_by_kind.items()},
         steady=steady,
         cold=None if cost.cold is None else _rounded(cost.cold),
         in_memory_when_steady=share,
@@ -216,7 +219,7 @@ def rows_of(each: PlannedRecipe) -> list[tuple[Any, ...]]:
         in_memory = f"{each.codes['axes']} axes of 4 bits in memory"
         lists = [("lists", f"{each.lists:,}"), ("codes", f"{in_memory}, {each.codes['finer_axes']} of 8 on disk")]
     by_kind = "; ".join(f"{kind} alone: {_settings(search)}" for kind, search in each.search_by_kind.items())
-    times = [("latency, warm", _latency(each.warm))]
+    times = [(f"latency of {kind}, warm", _latency(latency)) for kind, latency in each.warm_by_kind.items()]
     if each.steady is not None and each.cold is not None and each.in_memory_when_steady is not None:
         times += [
             (f"latency, {each.in_memory_when_steady:.0%} of the finer codes in memory", _latency(each.steady)),

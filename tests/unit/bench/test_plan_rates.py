@@ -32,7 +32,7 @@ def test_rates_of_lists_are_found_again_from_what_the_model_says_of_searches(rat
     known, codes = default_rates().model_copy(update=KNOWN), Codes(rates_of_lists.AXES, 0)
     times = {
         length: {
-            probed: lists_us(known, 0, rates_of_lists.DIM, codes, probed, probed * length, 0, images=False)
+            probed: lists_us(known, 0, rates_of_lists.DIM, codes, probed, probed, probed * length, 0, images=False)
             for probed in numbers
         }
         for length, numbers in PROBED.items()
