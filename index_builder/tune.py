@@ -6,7 +6,8 @@ knows its own best, and the best of all are among them. Choice is by recall and 
 vectors give the same parameters; times are measured for the operator. A gate measures anew.
 
 How many lists are needed is decided by words. For what lies nearer to its lists a margin leaves most of them out: the
-narrowest that loses next to nothing of either kind.
+narrowest that loses at most half of what a kind finds beyond the recall asked for. The other half is for queries that
+lie farther off than the questions, as pictures taken by shoppers do.
 """
 
 import time
@@ -44,8 +45,7 @@ ASKED_TOGETHER = 32
 ENOUGH = 0.9995
 """Beyond this recall nothing deeper is tried."""
 NEARLY = 0.002
-"""Where none holds the recall asked for, so much less than the best is as good: the last of it costs the most. A margin
-may lose half of it."""
+"""Where none holds the recall asked for, so much less than the best is as good: the last of it costs the most."""
 MORE_WORK = 4.0
 """Beyond so many times the work of what is chosen no lists are probed: the curve shows what more recall would cost."""
 WORTHWHILE = 0.8
@@ -129,7 +129,7 @@ def tune(index: FaissIndex, truth: Truth, recall: float) -> tuple[dict[str, int]
     truth = _tellable(truth)
     front = _front(_tried(index, truth, recall))
     chosen = _chosen(front, recall)
-    margin = _margin(index, truth, chosen) if index.manifest.recipe.nlist is not None else None
+    margin = _margin(index, truth, chosen, recall) if index.manifest.recipe.nlist is not None else None
     if margin is not None:
         front = _front(_tried(index, truth, recall, {"margin": margin}))
         chosen = _chosen(front, recall)
@@ -163,8 +163,8 @@ def _chosen(front: list[_Tried], recall: float) -> _Tried:
     return next(each for each in front if each.lowest >= enough)
 
 
-def _margin(index: FaissIndex, truth: Truth, chosen: _Tried) -> int | None:
-    """The narrowest that loses next to nothing of either kind at this setting; None where none saves much."""
+def _margin(index: FaissIndex, truth: Truth, chosen: _Tried, recall: float) -> int | None:
+    """The narrowest that leaves enough of either kind at this setting; None where none saves much."""
     depth, factor = min(DEPTH, index.manifest.items), chosen.search["k_factor"]
     for margin in MARGINS:
         search = chosen.search | {"margin": margin}
@@ -172,10 +172,8 @@ def _margin(index: FaissIndex, truth: Truth, chosen: _Tried) -> int | None:
             return None
         rows = _by_depths(index, search, truth.questions.vectors, depth, [factor])[factor]
         within = _judged(search, 0.0, rows, truth)
-        if all(
-            found >= before - NEARLY / 2
-            for found, before in ((within.pictures, chosen.pictures), (within.texts or 0.0, chosen.texts or 0.0))
-        ):
+        both = (within.pictures, chosen.pictures), (within.texts or 0.0, chosen.texts or 0.0)
+        if all(found >= before - max(before - recall, 0.0) / 2 for found, before in both):
             return margin
     return None
 
