@@ -1,6 +1,6 @@
 """Fit a mixture on real pictures and the texts that belong to them.
 
-python bench/mixture_fit.py --pictures items.npy --texts item_texts.npy --out var/bench/mixture.npz
+python bench/mixture_fit.py --pictures items.npy --texts item_texts.npy --out bench/mixture.npz
 """
 
 import argparse

@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=Path, nargs="+", default=[Path("var/bench/scale")])
     parser.add_argument("--vectors", type=Path, default=Path("var/bench/vectors"))
-    parser.add_argument("--mixture", type=Path, default=Path("var/bench/mixture.npz"))
+    parser.add_argument("--mixture", type=Path, default=Path("bench/mixture.npz"))
     parser.add_argument("--match", type=Path, default=Path("var/bench/match100k/match.json"))
     parser.add_argument("--fit", action="store_true", help="the recall law too")
     chosen = parser.parse_args()

@@ -1,12 +1,11 @@
 """Builds an index of any number of vectors, real or generated, in steps that may be killed, and notes what it took.
 
-    python bench/mixture_fit.py --pictures var/bench/vectors/items.npy --texts var/bench/vectors/item_texts.npy \
-        --out var/bench/mixture.npz
-    python bench/scale.py --items 100000000 --memory 16GiB --processes 2
+    python bench/scale.py --items 100000000 --memory 18GiB --processes 2
     python bench/scale.py --items 1000000 --vectors var/bench/vectors
 
-The folder, var/bench/scale/ITEMS or ITEMS-real, gets the index, the queries with their exact nearest, and build.json.
-Run again it goes on with the shards that are finished; then `bench/scale_latency.py FOLDER` measures.
+Generated vectors come from `bench/mixture.npz`, which `bench/mixture_fit.py` fitted on real ones. The folder,
+var/bench/scale/ITEMS or ITEMS-real, gets the index, the queries with their exact nearest, and build.json. Run again it
+goes on with the shards that are finished; then `bench/scale_latency.py FOLDER` measures.
 """
 
 import argparse
@@ -113,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, required=True)
     parser.add_argument("--vectors", type=Path, help="folder of real vectors; default: generated ones")
-    parser.add_argument("--mixture", type=Path, default=Path("var/bench/mixture.npz"))
+    parser.add_argument("--mixture", type=Path, default=Path("bench/mixture.npz"))
     parser.add_argument("--recipe", default="ivf_pq")
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--processes", type=int, default=2)

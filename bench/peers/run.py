@@ -2,7 +2,7 @@
 
     python bench/peers/run.py --vectors items.npy --queries query_pictures.npy query_texts.npy --only build
     python bench/peers/run.py --vectors items.npy --queries query_pictures.npy query_texts.npy --only search
-    python bench/peers/run.py --mixture var/bench/mixture.npz --items 10000000
+    python bench/peers/run.py --mixture bench/mixture.npz --items 10000000
     python bench/peers/report.py
 
 Each engine gets an environment of its own (made below --folder). One process builds with all cores and saves; a second
