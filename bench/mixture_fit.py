@@ -16,7 +16,7 @@ from index_builder.clustering import BLOCK_ROWS, find_centres, nearest_centres
 from lookalike.contracts.encoder import Vectors
 from lookalike.contracts.errors import LookalikeError
 
-PER_COMPONENT = 2_500
+PER_COMPONENT = 1_600
 TRAINED_ON = 256
 """Vectors per component that the centres are found with."""
 RANK = 32

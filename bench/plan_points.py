@@ -5,7 +5,7 @@
 
 A folder counts as far as it has got: index/manifest.json is needed, build.json and latency.json are taken when they are
 there; points of indexes that are there no more stay. The law of graphs is fitted to the curves of
-`bench/mixture_match.py` (--match), measured on 100,000 items.
+`bench/mixture_match.py` (--match), measured on 100,000 items; without them it stays.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     points = [each for _, each in sorted((known | {(each["items"], each["vectors"]): each for each in found}).items())]
     _write(POINTS, {"points": points})
     if chosen.fit:
-        _write(LAW, fitted(points, json.loads(chosen.match.read_text())))
+        _write(LAW, fitted(points, _read(chosen.match)))
 
 
 def point(folder: Path, chosen: argparse.Namespace, known: dict[tuple[int, str], dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from index_builder.recall_law import ITEMS, KINDS, Curve, Kind, KindLaw
+from index_builder.recall_law import ITEMS, KINDS, Curve, Kind, KindLaw, default_law
 
 Numbers = NDArray[np.float64]
 HELD_LISTS = {"at": 0.0, "slope": 0.8, "bend": 0.05, "growth": 0.6}
@@ -29,8 +29,8 @@ WEIGHT = 5.0
 GRAPH_ITEMS = 100_000
 
 
-def fitted(points: Sequence[dict[str, Any]], match: dict[str, Any]) -> dict[str, Any]:
-    """The law as `recall_law.json` has it; `match`: curves of a graph over 100,000 items."""
+def fitted(points: Sequence[dict[str, Any]], match: dict[str, Any] | None) -> dict[str, Any]:
+    """The law as `recall_law.json` has it; `match`: curves of a graph over 100,000 items, None: as the law has them."""
     timed = [point for point in points if point["warm"]]
     sizes = ", ".join(f"{point['items']:,} {point['vectors']}" for point in points)
     return {
@@ -44,7 +44,7 @@ def fitted(points: Sequence[dict[str, Any]], match: dict[str, Any]) -> dict[str,
             [_more(point, kind, "p99_ms") / _more(point, kind, "p50_ms") for point in timed for kind in KINDS],
             COLD_TAIL,
         ),
-        **{kind: _kind(points, kind, column, match["curves"]["real"][f"{kind}: graph over efSearch"])
+        **{kind: _kind(points, kind, column, match and match["curves"]["real"][f"{kind}: graph over efSearch"])
            for column, kind in enumerate(KINDS, start=2)},
     }  # fmt: skip
 
@@ -58,7 +58,7 @@ def _more(point: dict[str, Any], kind: Kind, quantile: str) -> float:
     return max(float(point["cold"][kind][quantile] - point["warm"][kind][quantile]), 1e-3)
 
 
-def _kind(points: Sequence[dict[str, Any]], kind: Kind, column: int, graph: dict[str, float]) -> dict[str, Any]:
+def _kind(points: Sequence[dict[str, Any]], kind: Kind, column: int, graph: dict[str, float] | None) -> dict[str, Any]:
     """Of one kind of query, whose recall stands in that column of the curves."""
     within = median(point["within"][kind] for point in points if point["within"])
     rows = [
@@ -86,10 +86,11 @@ def _kind(points: Sequence[dict[str, Any]], kind: Kind, column: int, graph: dict
         known = _curve(values)
         return [
             _weight(recall) * (known.share(float(depth), GRAPH_ITEMS / ITEMS) - recall)
-            for depth, recall in graph.items()
+            for depth, recall in (graph or {}).items()
         ]
 
-    graph_values = _solved(graph_errors, [HELD_GRAPH], [])
+    known_graph = dict(default_law().kinds())[kind].graph.model_dump()
+    graph_values = _solved(graph_errors, [HELD_GRAPH], []) if graph else np.array(list(known_graph.values()))
     found = law(_solved(errors, [HELD_LISTS, HELD_CANDIDATES], [FINEST]))
     error = np.abs([each / _weight(recall) for each, (_, _, recall) in zip(errors(_values(found)), rows, strict=True)])
     print(f"column {column}: recall differs by {error.mean():.4f} on average, {error.max():.4f} at most")
