@@ -84,16 +84,17 @@ class BuildTime:
         return self._source + coded + assigned + products * self._rates.product_ns / NS_PER_S
 
     def _tuned(self, nlist: int, codes: Codes, deepest: int) -> float:
-        """Every question with every number of lists; then some of them with each point of the curve."""
+        """Every question with every number of lists, without a margin and within it; then some of them with each point
+        of the curve."""
         rates, total = self._rates, 0.0
         probes = [nprobe for nprobe in PROBES if nprobe <= min(nlist, deepest)]
         for nprobe in probes:
             scanned = nprobe * self._items / nlist
-            first = lists_us(rates, nlist, self._dim, codes, nprobe, nprobe, scanned, DEPTH * max(FACTORS))
-            refined = len(FACTORS) * rates.query_us + DEPTH * sum(FACTORS) * rates.candidate_us
-            refined += DEPTH * max(FACTORS) * rates.mapped_us  # pages are let go of after some questions
+            first = lists_us(rates, nlist, self._dim, codes, nprobe, nprobe, scanned, 0)
+            # Pages are let go of after some questions.
+            refined = DEPTH * max(FACTORS) * (rates.candidate_us + rates.mapped_us)
             one = lists_us(rates, nlist, self._dim, codes, nprobe, nprobe, scanned, DEPTH * FACTORS[len(FACTORS) // 2])
-            total += ASKED * (first / rates.cores + refined) + TIMED_QUESTIONS * TIMED_POINTS * one
+            total += 2 * ASKED * (first / rates.cores + refined) + TIMED_QUESTIONS * TIMED_POINTS * one
         return total / US_PER_S
 
     def _assigned(self, rows: float, nlist: int) -> float:
