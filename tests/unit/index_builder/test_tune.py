@@ -61,9 +61,7 @@ def test_the_cheapest_that_holds_the_recall_is_chosen(built, catalogue, truth, r
     assert tune(index, truth, recall)[0] == search
 
 
-def test_the_narrowest_margin_that_leaves_enough_leaves_lists_out_for_pictures(
-    built, catalogue, truth, monkeypatch
-):
+def test_the_narrowest_margin_that_leaves_enough_leaves_lists_out_for_pictures(built, catalogue, truth, monkeypatch):
     monkeypatch.setattr(list_search, "ROWS_PER_RESULT", 8)  # of 32 lists
     monkeypatch.setattr(tuning, "MARGINS", tuple(range(50, 600, 50)))
     index, vectors = open_index(built["ivf_pq"]), catalogue.vectors_by_id()
