@@ -4,6 +4,7 @@ python bench/mixture_fit.py --pictures items.npy --texts item_texts.npy --out be
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,10 @@ SHRINK = 64.0
 MOST_FAMILIES = 65_536
 """Kept of those that are found, drawn from all."""
 TEXTS, TEXTS_AMONG, CALIBRATED_ON = 4_096, 200_000, 1_024
-LEANINGS, MOST_LEANING = (0.9, 1.3), 2.0
+LEANINGS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.3, 1.6)
+"""Tried: so many times the likeness that real texts have to the picture nearest them."""
+PER_LIST, PROBED_SHARE, TRUE = 200, 32, 10
+"""Vectors in a list, of which one in PROBED_SHARE is probed, when it is asked how hard texts are to answer."""
 DIMENSION_AT, LEAST_DISTANCE = 100, 1e-3
 QUESTIONS_AT_ONCE = 128
 LEAST = 1e-9
@@ -59,8 +63,10 @@ def fit(
         )
     random = np.random.default_rng(SEED)
     mixture = _fit_pictures(pictures, _parts(pictures, components, random), random)
-    chosen = np.sort(random.choice(n, min(n, TEXTS_AMONG), replace=False))
-    asked = np.sort(random.choice(len(texts), min(len(texts), TEXTS), replace=False))
+    chosen = np.sort(random.choice(n, min(n - n // 10, TEXTS_AMONG), replace=False))
+    # As queries are, of pictures that are not among those that are looked at.
+    others = np.flatnonzero(~np.isin(np.arange(n) if paired is None else paired, chosen))
+    asked = np.sort(random.choice(others, min(len(others), TEXTS), replace=False))
     return _with_texts(mixture, np.asarray(pictures[chosen], np.float32), np.asarray(texts[asked], np.float32))
 
 
@@ -139,8 +145,8 @@ def _with_texts(mixture: Mixture, pictures: Vectors, texts: Vectors) -> Mixture:
     """How much texts lean on the pictures nearest them, and what the rest of them is like.
 
     Also a text that has nothing to do with any picture has a nearest one, and a picture has others beside it. So the
-    leaning is scaled until generated texts see the same local dimension among generated pictures as real ones do among
-    real: of all that was tried it is what follows how hard they are to answer best.
+    leaning is scaled until lists of generated pictures hold as much of what is nearest to generated texts as lists of
+    real ones hold for real texts: what makes them hard to answer.
     """
     scores, rows = nearest(pictures, texts, DIMENSION_AT)
     likeness = scores[:, 0]
@@ -155,10 +161,24 @@ def _with_texts(mixture: Mixture, pictures: Vectors, texts: Vectors) -> Mixture:
         replace(mixture, text_likeness=np.minimum(likeness * factor, 1), text_offset=offset, text_axes=axes)
         for factor in LEANINGS
     ]
-    low, high = (local_dimension(nearest(among, leaning.texts(SEED, 0, asked), DIMENSION_AT)[0]) for leaning in tried)
-    at = (local_dimension(scores) - low) / min(high - low, -LEAST)
-    factor = np.clip(LEANINGS[0] + at * (LEANINGS[1] - LEANINGS[0]), 0, MOST_LEANING)
+    (wanted,) = shares_in_lists(pictures, [texts])
+    made = shares_in_lists(among, [each.texts(SEED, 0, asked) for each in tried])
+    factor = float(np.interp(wanted, np.maximum.accumulate(made), LEANINGS))
+    print(f"nearest to texts in the lists probed: {wanted:.3f}; made ones {np.round(made, 3)}: x {factor:.2f}")
     return replace(tried[0], text_likeness=np.minimum(likeness * factor, 1).astype(np.float32))
+
+
+def shares_in_lists(vectors: Vectors, kinds: Sequence[Vectors]) -> list[float]:
+    """Of the TRUE vectors nearest to each question the share in the lists nearest to it, for each of `kinds`."""
+    lists = max(len(vectors) // PER_LIST, min(2 * PROBED_SHARE, len(vectors) // RANK))
+    sample = vectors[:: max(1, len(vectors) // (lists * TRAINED_ON // 4))]
+    centres = find_centres(np.ascontiguousarray(sample), lists)
+    list_of, probed, found = nearest_centres(centres, vectors), max(lists // PROBED_SHARE, 1), []
+    for questions in kinds:
+        near = np.argpartition(-(questions @ centres.T), probed - 1, axis=1)[:, :probed]
+        own = list_of[nearest(vectors, questions, TRUE)[1]]
+        found.append(float((own[:, :, None] == near[:, None]).any(axis=2).mean()))
+    return found
 
 
 def nearest(vectors: Vectors, questions: Vectors, count: int) -> tuple[Vectors, NDArray[np.int64]]:
