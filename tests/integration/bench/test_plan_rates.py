@@ -49,5 +49,5 @@ def test_measured_rates_are_read_by_a_plan_and_foretell_a_search(bench, tmp_path
     images = AxesFit(vectors := plan_rates.clustered(of_lists.IMAGES)).cut(of_lists.AXES).of_items(vectors)
     took = of_lists.of_probes(images, LENGTH)[PROBED]
     codes = Codes(of_lists.AXES, 0)
-    said = lists_us(rates, 0, of_lists.DIM, codes, PROBED, PROBED * LENGTH, 0, images=False)
+    said = lists_us(rates, 0, of_lists.DIM, codes, PROBED, PROBED, PROBED * LENGTH, 0, images=False)
     assert took / OFF < said < took * OFF
