@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.parts import one_blas_thread
 from lookalike.contracts.encoder import Vectors
 
 Matrix = NDArray[np.float64]
@@ -76,8 +77,9 @@ class AxesFit:
         """`items`, shape (n, dim), are asked with too; `texts`, shape (m, dim): the same weight in all, if any."""
         of_items = _moment(items)
         asked = of_items if texts is None or len(texts) == 0 else (of_items + _moment(texts)) / 2
-        (asked_root, asked_inverse), (items_root, items_inverse) = _roots(asked), _roots(of_items)
-        left, self.weights, right = np.linalg.svd(asked_root @ items_root)
+        with one_blas_thread():
+            (asked_root, asked_inverse), (items_root, items_inverse) = _roots(asked), _roots(of_items)
+            left, self.weights, right = np.linalg.svd(asked_root @ items_root)
         root = np.sqrt(self.weights)
         self._queries: Matrix = asked_inverse @ left * root
         self._items: Matrix = items_inverse @ right.T * root
@@ -93,19 +95,23 @@ class AxesFit:
 
     def cut(self, count: int) -> Axes:
         """The first `count`, turned at random, the same way every time."""
-        turn = np.linalg.qr(np.random.default_rng(SEED).standard_normal((count, count)))[0]
+        with one_blas_thread():
+            turn = np.linalg.qr(np.random.default_rng(SEED).standard_normal((count, count)))[0]
         items, queries = (
             np.ascontiguousarray(each[:, :count] @ turn, dtype=np.float32) for each in (self._items, self._queries)
         )
         return Axes(items, queries)
 
 
-def even_product(vectors: Vectors, matrix: Vectors) -> Vectors:
-    """`vectors`, shape (n, dim), times `matrix`, shape (dim, m); a row of it is the same wherever it stands."""
+def even_product(vectors: Vectors, matrix: Vectors, rows: int = ROWS) -> Vectors:
+    """`vectors`, shape (n, dim), times `matrix`, shape (dim, m); a row of it is the same wherever it stands.
+
+    `rows`: of one product; fewer where there are few vectors to each matrix.
+    """
     found = np.empty((len(vectors), matrix.shape[1]), np.float32)
-    for start in range(0, len(vectors), ROWS):
-        block = vectors[start : start + ROWS]
-        filled = np.pad(block, ((0, ROWS - len(block)), (0, 0)))
+    for start in range(0, len(vectors), rows):
+        block = vectors[start : start + rows]
+        filled = block if len(block) == rows else np.pad(block, ((0, rows - len(block)), (0, 0)))
         found[start : start + len(block)] = (filled @ matrix)[: len(block)]
     return found
 

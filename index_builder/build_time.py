@@ -5,6 +5,7 @@ import math
 from index_builder.clustering import GROUP_SAMPLE, LAST_ROUNDS
 from index_builder.grouped_centres import COMPARED, DIRECTIONS, groups_of
 from index_builder.k_means import ROUNDS
+from index_builder.list_codes import numbers_of_axes
 from index_builder.lists import MANY_LISTS
 from index_builder.query_time import lists_us
 from index_builder.rates import Rates
@@ -16,7 +17,6 @@ KINDS = 2
 ASKED = KINDS * QUESTIONS
 MEASURED_PER_LIST = 16
 TRIAL_ROWS, TRIAL_LISTS, TRIAL_CANDIDATES = 65_536, 4_096, 20
-TRIAL_AXES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """As `quantiser.py` and `trial.py` have them, which need a recipe that is chosen (a test compares)."""
 LEARNED = 1.2
 """Learning codes takes so many times the coding of what they are learned from."""
@@ -70,8 +70,7 @@ class BuildTime:
         rows, rates = min(sample, TRIAL_ROWS), self._rates
         probed = min(nlist, TRIAL_LISTS)
         seconds = 2 * self._compared(sample, self._dim) + self._assigned(rows, nlist) + self._compared(rows, ASKED)
-        tried = [axes for axes in TRIAL_AXES if axes < most_axes] + [most_axes]
-        for axes in tried:
+        for axes in numbers_of_axes(most_axes):
             asked = lists_us(rates, 0, self._dim, Codes(axes, 0), probed, probed, rows, TRIAL_CANDIDATES, images=False)
             seconds += ((1 + LEARNED) * rows * axes * rates.code_us + ASKED * asked) / US_PER_S / rates.cores
         return seconds + LEARNED * rows * most_axes * rates.code_us / US_PER_S / rates.cores

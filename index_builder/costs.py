@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from index_builder.build_time import BuildTime
 from index_builder.depths import NO_LIMIT, Tried, cheapest, graph_tried, lists_tried
+from index_builder.list_codes import most_axes
 from index_builder.lists import derive_nlist, fewest_items
 from index_builder.query_time import cold_us, graph_us, lists_us, scan_us
 from index_builder.rates import Rates, default_rates
 from index_builder.recall_law import KINDS, Kind, RecallLaw, default_law
 from index_builder.sizes import (
-    AXES_IN_BYTE,
     ROW_NUMBER_BYTES,
     Codes,
     Columns,
@@ -133,16 +133,12 @@ def estimate(
 
 def list_bytes(recipe: IndexRecipe, dim: int) -> int:
     """Of one item's code in a list, at most: the trial may find that less does."""
-    return code_bytes(_most_axes(recipe, dim))
+    return code_bytes(most_axes(dim, recipe.code_bytes))
 
 
 def expected_codes(recipe: IndexRecipe, dim: int, law: RecallLaw) -> Codes:
     """Those that the trial is expected to choose: as many axes as fit."""
-    return Codes(_most_axes(recipe, dim), min(-(-int(dim * law.finer_share) // FINER_STEP) * FINER_STEP, dim))
-
-
-def _most_axes(recipe: IndexRecipe, dim: int) -> int:
-    return min(recipe.code_bytes * AXES_IN_BYTE, dim)
+    return Codes(most_axes(dim, recipe.code_bytes), min(-(-int(dim * law.finer_share) // FINER_STEP) * FINER_STEP, dim))
 
 
 class _Model:

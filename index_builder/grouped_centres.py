@@ -12,7 +12,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.axes import even_product
 from index_builder.k_means import k_means
+from index_builder.parts import one_blas_thread
 from index_builder.search_parameters import products_of
 from lookalike.contracts.encoder import Vectors
 
@@ -52,7 +54,8 @@ class GroupedCentres:
         self._members = np.argsort(group, kind="stable")
         self._starts = np.searchsorted(group[self._members], np.arange(groups + 1))
         own = centres[some] - middles[group[some]]
-        directions = np.linalg.eigh((own.T @ own).astype(np.float64))[1][:, ::-1][:, : min(DIRECTIONS, dim)]
+        with one_blas_thread():
+            directions = np.linalg.eigh((own.T @ own).astype(np.float64))[1][:, ::-1][:, : min(DIRECTIONS, dim)]
         directions = np.ascontiguousarray(directions, dtype=np.float32)
         along = centres @ directions - (middles @ directions)[group]
         self._own = np.ascontiguousarray(along[self._members].T)
@@ -65,7 +68,7 @@ class GroupedCentres:
 
     def _nearest(self, block: Vectors) -> NDArray[np.int64]:
         groups = len(self._starts) - 1
-        first = _products(block, self._first)
+        first = even_product(block, self._first, ROWS)
         by_group, along = first[:, :groups], np.ascontiguousarray(first[:, groups:])
         near = np.argpartition(-by_group, self._looked_into - 1, axis=1)[:, : self._looked_into]
         pairs = np.argsort(near.ravel(), kind="stable")
@@ -76,7 +79,7 @@ class GroupedCentres:
             members = slice(self._starts[group], self._starts[group + 1])
             here = pairs[bounds[group] : bounds[group + 1]]
             rows = here // self._looked_into
-            products = _products(along[rows], self._own[:, members])
+            products = even_product(along[rows], self._own[:, members], ROWS)
             products += by_group[rows, group, None]
             for at in range(min(PER_GROUP, products.shape[1])):
                 best = products.argmax(axis=1)
@@ -88,13 +91,3 @@ class GroupedCentres:
         compared = np.take_along_axis(centres, np.sort(few, axis=1), axis=1)
         exact = products_of(self._flat, block, compared)
         return np.asarray(compared[np.arange(len(block)), exact.argmax(axis=1)])
-
-
-def _products(rows: Vectors, matrix: Vectors) -> Vectors:
-    """Rows, shape (n, d), times `matrix`, shape (d, m); a row of it is the same wherever it stands."""
-    count = -(-len(rows) // ROWS) * ROWS
-    if count == len(rows):
-        return np.concatenate([rows[start : start + ROWS] @ matrix for start in range(0, count, ROWS)])
-    padded = np.zeros((count, rows.shape[1]), np.float32)
-    padded[: len(rows)] = rows
-    return _products(padded, matrix)[: len(rows)]

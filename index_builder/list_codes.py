@@ -18,6 +18,17 @@ BLOCK = 32
 """Codes that a fast scan reads at a time."""
 BITS = 4
 """Of each axis: a table of 16 entries fits a register."""
+AXES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+def most_axes(dim: int, code_bytes: int) -> int:
+    """That fit the bytes, or all there are."""
+    return min(code_bytes * 8 // BITS, dim)
+
+
+def numbers_of_axes(most: int) -> list[int]:
+    """That a trial tries, ascending."""
+    return [count for count in AXES if count < most] + [most]
 
 
 def empty_codes(centres: Vectors, images: Vectors, lists: Lists) -> Any:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import faiss
+from threadpoolctl import threadpool_limits
 
 from lookalike.contracts.manifest import IndexRecipe
 
@@ -55,3 +56,9 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+def one_blas_thread() -> threadpool_limits:
+    """numpy's matrix decompositions use one thread within this block: with several they round in another order, and
+    builds of equal vectors are to be equal bytes."""
+    return threadpool_limits(limits=1, user_api="blas")

@@ -117,11 +117,11 @@ class FaissIndex:
         found = self._finest.best_of_first(queries, candidates, k, [k * factor for factor in factors])
         return {factor: rows for factor, (_, rows) in zip(factors, found, strict=True)}
 
-    def lists_probed(self, search: dict[str, int], queries: Vectors, k: int) -> float:
-        """How many lists a search with these parameters probes, on average over the queries."""
+    def lists_probed(self, search: dict[str, int], queries: Vectors, k: int) -> Rows:
+        """How many lists a search with these parameters probes for each query, shape (q,)."""
         assert self._lists is not None, "only an index with lists probes some"
         probed = self._lists.probed(self._checked(queries, None), k, search)
-        return float((probed >= 0).sum() / len(queries))
+        return np.count_nonzero(probed >= 0, axis=1)
 
     def let_go(self) -> None:
         """Take pages of the finer codes out of this process's memory; the system's cache keeps them."""

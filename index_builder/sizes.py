@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from index_builder.list_codes import BITS, BLOCK
 from index_builder.lists import MANY_LISTS
 
-BLOCK = 32
-"""Codes of a list come in blocks of so many; the last one is half full."""
 LIST_HEADER = 16
 ROW_NUMBER_BYTES = 8
-AXES_IN_BYTE = 2
 NODE_BYTES = 12
 """Level and offset of a node of a graph."""
 TRUTH_BYTES = 512 * 100 * 12
@@ -70,7 +68,7 @@ class Sizes:
 
 def code_bytes(axes: int) -> int:
     """Of one item's code in a list."""
-    return -(-axes // AXES_IN_BYTE)
+    return -(-axes * BITS // 8)
 
 
 def graph_bytes(links: int) -> float:
@@ -90,6 +88,7 @@ def sizes_of_lists(items: int, dim: int, nlist: int, codes: Codes, columns: Colu
     lists = items * (code + ROW_NUMBER_BYTES) + nlist * (LIST_HEADER + 4 * codes.axes)
     centres = 4 * dim * nlist + 8 * dim * (codes.axes + codes.finer_axes)
     opened = items * np.min_scalar_type(nlist - 1).itemsize + (nlist * code if nlist >= MANY_LISTS else 0)
+    # Codes of a list come in blocks, of which the last one is half full.
     half_full = min(nlist, items) * code * BLOCK // 2
     finer = items * codes.finer_axes
     parts = lists + half_full * shards + TRUTH_BYTES * shards

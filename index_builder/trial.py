@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from index_builder.axes import Axes, AxesFit
 from index_builder.list_centres import ListCentres, Lists
-from index_builder.list_codes import BITS, add_codes, empty_codes, packed
+from index_builder.list_codes import add_codes, empty_codes, most_axes, numbers_of_axes, packed
 from index_builder.memory import TRIAL_ROWS
 from index_builder.search_parameters import search_lists
 from index_builder.truth import exact_top_k
@@ -23,7 +23,6 @@ from lookalike.contracts.encoder import Vectors
 MOST_PROBED = 4_096
 """Lists searched for each question: nearly all rows are to be told apart by their codes."""
 CANDIDATES = 20
-AXES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 NEAR = 0.005
 """Recall so little below the best is as good; then fewer axes are quicker and smaller."""
 LOST_OF_MISSED = 0.02
@@ -77,7 +76,7 @@ def choose_codes(fit: AxesFit, coded: CodedSample, questions: Questions, code_by
     probed = coded.centres.nearest(questions.vectors, min(len(coded.centres), MOST_PROBED))
     truth = exact_top_k(coded.vectors, questions.vectors, min(DEPTH, len(coded.vectors)))[1]
     tried = []
-    for count in numbers_of_axes(fit.dim, code_bytes):
+    for count in numbers_of_axes(most_axes(fit.dim, code_bytes)):
         found = _found(fit.cut(count), coded, questions.vectors, probed)
         shares = np.array([np.isin(true, near).mean() for true, near in zip(truth, found, strict=True)])
         texts = questions.are_texts
@@ -93,12 +92,6 @@ def choose_codes(fit: AxesFit, coded: CodedSample, questions: Questions, code_by
         rows=len(coded.vectors),
         tried=tuple(tried),
     )
-
-
-def numbers_of_axes(dim: int, code_bytes: int) -> list[int]:
-    """That are tried, ascending: those that fit the bytes, or all there are."""
-    most = min(code_bytes * 8 // BITS, dim)
-    return [count for count in AXES if count < most] + [most]
 
 
 def _finer_axes(fit: AxesFit, lost: float) -> int:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -142,6 +143,8 @@ class _Tried:
     work: float
     pictures: float
     texts: float | None
+    lists: tuple[float | None, float | None]
+    """Probed on average for a picture, and for a text."""
 
     @property
     def lowest(self) -> float:
@@ -168,7 +171,7 @@ def _margin(index: FaissIndex, truth: Truth, chosen: _Tried, recall: float) -> i
     depth, factor = min(DEPTH, index.manifest.items), chosen.search["k_factor"]
     for margin in MARGINS:
         search = chosen.search | {"margin": margin}
-        if index.lists_probed(search, truth.questions.vectors, depth) > WORTHWHILE * chosen.search["nprobe"]:
+        if index.lists_probed(search, truth.questions.vectors, depth).mean() > WORTHWHILE * chosen.search["nprobe"]:
             return None
         rows = _by_depths(index, search, truth.questions.vectors, depth, [factor])[factor]
         within = _judged(search, 0.0, rows, truth)
@@ -192,13 +195,14 @@ def _tried(
         refined, cheapest, probed = depth * _refined_row(index), np.inf, 0.0
         for nprobe in (probes for probes in PROBES if probes <= recipe.nlist):
             search = {"nprobe": nprobe, **more}
-            before, probed = probed, index.lists_probed(search, truth.questions.vectors, depth)
+            lists = index.lists_probed(search, truth.questions.vectors, depth)
+            before, probed = probed, float(lists.mean())
             scanned = probed * items / recipe.nlist
             if scanned > MORE_WORK * cheapest or probed < MORE_PROBED * before:
                 return
             found = _by_depths(index, search, truth.questions.vectors, depth, factors)
             here = [
-                _judged(search | {"k_factor": factor}, scanned + factor * refined, rows, truth)
+                _judged(search | {"k_factor": factor}, scanned + factor * refined, rows, truth, lists)
                 for factor, rows in found.items()
             ]
             yield from here
@@ -239,18 +243,31 @@ def _refined_row(index: FaissIndex) -> float:
     return ROW_WORK + cold * (COLD_ROW_WORK - ROW_WORK)
 
 
-def _judged(search: dict[str, int], work: float, found: NDArray[np.int64], truth: Truth) -> _Tried:
-    """A found row counts when it is as near as the last true one: of equal pictures, any is right."""
+def _judged(
+    search: dict[str, int],
+    work: float,
+    found: NDArray[np.int64],
+    truth: Truth,
+    lists: NDArray[np.int64] | None = None,
+) -> _Tried:
+    """A found row counts when it is as near as the last true one: of equal pictures, any is right.
+
+    `lists`: probed for each question.
+    """
     near = truth.scores >= truth.scores[:, found.shape[1] - 1, None] - ROUNDING
     right = ((found[:, :, None] == truth.rows[:, None]) & near[:, None]).any(axis=2).mean(axis=1)
     texts = truth.questions.are_texts
-    return _Tried(search, work, float(right[~texts].mean()), float(right[texts].mean()) if texts.any() else None)
+    probed = (None, None) if lists is None else (_mean(lists[~texts]), _mean(lists[texts]))
+    return _Tried(search, work, float(right[~texts].mean()), _mean(right[texts]), probed)
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _measured(index: FaissIndex, truth: Truth, tried: _Tried) -> OperatingPoint:
     depth = min(DEPTH, index.manifest.items)
-    texts = truth.questions.are_texts
-    pictures, words = (_probed(index, tried.search, truth.questions.vectors[of]) for of in (~texts, texts))
+    pictures, words = (None if probed is None else round(probed, 1) for probed in tried.lists)
     questions = truth.questions.vectors[:: max(1, len(truth.questions.vectors) // 64)]
     index.search_with(tried.search, questions[:1], depth)
     started = time.perf_counter()
@@ -266,12 +283,6 @@ def _measured(index: FaissIndex, truth: Truth, tried: _Tried) -> OperatingPoint:
         lists_probed_of_texts=words,
         mean_ms=round(mean_ms, 4),
     )
-
-
-def _probed(index: FaissIndex, search: dict[str, int], questions: Vectors) -> float | None:
-    if index.manifest.recipe.nlist is None or not len(questions):
-        return None
-    return round(index.lists_probed(search, questions, min(DEPTH, index.manifest.items)), 1)
 
 
 def _tellable(truth: Truth) -> Truth:

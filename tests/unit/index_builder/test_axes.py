@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from index_builder.axes import ROWS, ArtifactAxes, Axes, AxesFit, even_product
 
@@ -116,6 +117,19 @@ def test_equal_vectors_are_equal_bytes(planted, tmp_path):
     kept = ArtifactAxes.load(tmp_path / "one.npz")
     np.testing.assert_array_equal(kept.codes.items, AxesFit(items, texts).cut(16).items)
     np.testing.assert_array_equal(kept.finer.queries, AxesFit(items, texts).cut(32).queries)
+
+
+def test_axes_do_not_depend_on_how_many_threads_there_are():
+    random = np.random.default_rng(5)
+    items = unit(random.normal(size=(3_000, 256)) * np.arange(1, 257) ** -0.5)
+    cuts = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            fit = AxesFit(items, items[:500, ::-1].copy())
+            cuts.append([fit.cut(count) for count in (48, 256)])
+    for one, two in zip(*cuts, strict=True):
+        np.testing.assert_array_equal(one.items, two.items)
+        np.testing.assert_array_equal(one.queries, two.queries)
 
 
 def test_a_row_is_the_same_wherever_it_stands():

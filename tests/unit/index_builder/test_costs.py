@@ -111,7 +111,7 @@ def test_steps_are_counted_as_they_are_done():
     assert build_time.MEASURED_PER_LIST == quantiser.MEASURED_PER_LIST
     assert build_time.TRIAL_ROWS == trial.TRIAL_ROWS
     assert (build_time.TRIAL_LISTS, build_time.TRIAL_CANDIDATES) == (trial.MOST_PROBED, trial.CANDIDATES)
-    assert build_time.TRIAL_AXES == trial.AXES
+    assert build_time.numbers_of_axes is trial.numbers_of_axes
 
 
 def test_finer_codes_alone_may_be_cold():

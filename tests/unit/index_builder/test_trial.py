@@ -10,9 +10,10 @@ from index_builder.axes import AxesFit
 from index_builder.build import build
 from index_builder.clustering import find_centres
 from index_builder.list_centres import ListCentres
+from index_builder.list_codes import most_axes, numbers_of_axes
 from index_builder.reader import open_index
 from index_builder.source import Block, Coverage, Sample, Shard
-from index_builder.trial import CodedSample, choose_codes, numbers_of_axes
+from index_builder.trial import CodedSample, choose_codes
 from index_builder.truth import exact_top_k
 from index_builder.tune import draw_questions
 from lookalike.contracts.manifest import Manifest
@@ -33,11 +34,11 @@ def chosen(vectors, code_bytes=32, recall=0.95):
 
 
 def test_numbers_of_axes_end_with_all_that_fit():
-    assert numbers_of_axes(512, 64) == [16, 32, 48, 64, 96, 128]
-    assert numbers_of_axes(512, 50) == [16, 32, 48, 64, 96, 100]
-    assert numbers_of_axes(40, 64) == [16, 32, 40]
-    assert numbers_of_axes(7, 64) == [7]
-    assert numbers_of_axes(512, 4) == [8]
+    assert numbers_of_axes(most_axes(512, 64)) == [16, 32, 48, 64, 96, 128]
+    assert numbers_of_axes(most_axes(512, 50)) == [16, 32, 48, 64, 96, 100]
+    assert numbers_of_axes(most_axes(40, 64)) == [16, 32, 40]
+    assert numbers_of_axes(most_axes(7, 64)) == [7]
+    assert numbers_of_axes(most_axes(512, 4)) == [8]
 
 
 def test_vectors_that_vary_alike_everywhere_keep_all_axes():
@@ -132,7 +133,7 @@ def test_words_are_found_that_codes_on_the_encoders_own_axes_lose(kit, tmp_path,
     settings = Settings(home=tmp_path, index=IndexSettings(recipe="ivf_pq"))
     manifest = build(settings, shop, tmp_path / "index", LogProgress(), encode_texts=shop.encode_texts)
     said = Manifest.read(tmp_path / "index").build["codes"]
-    assert [each["axes"] for each in said["tried"]] == numbers_of_axes(DIM, 64)
+    assert [each["axes"] for each in said["tried"]] == numbers_of_axes(most_axes(DIM, 64))
     assert all(0 <= each["texts"] <= 1 for each in said["tried"])
     index, nlist = open_index(tmp_path / "index"), manifest.recipe.nlist
     asked = shop.encode_texts([str(row) for row in range(3, ITEMS, 40)])
