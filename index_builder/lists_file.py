@@ -32,9 +32,8 @@ EMPTY_LIST = 16
 Sizes = NDArray[np.int64]
 
 
-def sizes_of(index: Any) -> Sizes:
-    """Codes in each list of an IVF index, shape (nlist,)."""
-    lists = index.invlists
+def sizes_of(lists: Any) -> Sizes:
+    """Codes in each of the inverted lists, shape (nlist,)."""
     return np.array([lists.list_size(number) for number in range(lists.nlist)], np.int64)
 
 
@@ -80,12 +79,33 @@ def _join(target: Path, empty: Any, parts: Sequence[tuple[Path, Sizes]], step: S
                 joined.packer = empty.get_CodePacker()  # which the lists own from now on
                 for (path, _), place, start in zip(parts, places, before.tolist(), strict=False):
                     with _lists(kind, count, _read(path, place[first], place[last])) as piece:
-                        joined.merge_from(piece, start)
+                        _append(joined, piece, start)
                 _clear_unused_slots(joined)
                 file.write(_written(joined).data)
             step.advance(int(total[first:last].sum()))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _append(joined: Any, piece: Any, start: int) -> None:
+    """The lists of `piece` behind those of `joined`, rows numbered from `start` on; `piece` is empty then."""
+    held, more = sizes_of(joined), sizes_of(piece)
+    # faiss 1.15 takes a list for empty whose codes are a multiple of a block's bytes, and writes beyond its end.
+    for number in np.flatnonzero((held > 0) & (held % joined.block_size == 0) & (more > 0)).tolist():
+        _append_blocks(joined, piece, number, start)
+    joined.merge_from(piece, start)
+
+
+def _append_blocks(joined: Any, piece: Any, number: int, start: int) -> None:
+    """One list behind full blocks."""
+    held, more = joined.list_size(number), piece.list_size(number)
+    own, size = held // joined.n_per_block * joined.block_size, -(-more // joined.n_per_block) * joined.block_size
+    joined.resize(number, held + more)
+    faiss.rev_swig_ptr(joined.get_ids(number), held + more)[held:] = (
+        faiss.rev_swig_ptr(piece.get_ids(number), more) + start
+    )
+    faiss.rev_swig_ptr(joined.get_codes(number), own + size)[own:] = faiss.rev_swig_ptr(piece.get_codes(number), size)
+    piece.resize(number, 0)
 
 
 def _places(sizes: Sizes, lists: Any, begin: int) -> list[int]:
@@ -133,10 +153,9 @@ def _clear_unused_slots(lists: Any) -> None:
     """Zero the slots behind the last code of each list: joining leaves there what happened to lie in memory."""
     zero = np.zeros(lists.packer.code_size, np.uint8)
     for number in range(lists.nlist):
-        used = lists.list_size(number)
-        count = -(-used // lists.n_per_block)
-        if used == count * lists.n_per_block:
-            continue
-        codes = faiss.rev_swig_ptr(lists.get_codes(number), count * lists.block_size).reshape(count, -1)
-        for slot in range(used, count * lists.n_per_block):
-            lists.packer.pack_1(zero, slot, codes)
+        full, used = divmod(lists.list_size(number), lists.n_per_block)
+        if used:
+            # The last block alone: faiss's Python layer refuses slots far into a long list.
+            codes = faiss.rev_swig_ptr(lists.get_codes(number), (full + 1) * lists.block_size).reshape(full + 1, -1)
+            for slot in range(used, lists.n_per_block):
+                lists.packer.pack_1(zero, slot, codes[full:])

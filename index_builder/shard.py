@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -125,7 +125,7 @@ class _Codes:
         self._axes = ArtifactAxes.load(trained / AXES_NAME)
         self._centres, device = nearest_centre(ListCentres.read(trained / CENTRES_NAME), pinned)
         self.devices: dict[str, Device] = {ASSIGN: device}
-        self._first = faiss.read_index(str(trained / EMPTY_NAME))
+        self._first: Any = faiss.read_index(str(trained / EMPTY_NAME))
         self._refine = faiss.read_index(str(trained / EMPTY_REFINE))
         self._truth = no_truth(read_questions(trained))
         self._finer = (folder / REFINE_CODES).open("wb")
@@ -138,7 +138,7 @@ class _Codes:
     def finish(self) -> None:
         self._finer.close()
         faiss.write_index(packed(self._first), str(self._folder / CODES_NAME))
-        np.save(self._folder / SIZES_NAME, sizes_of(self._first))
+        np.save(self._folder / SIZES_NAME, sizes_of(self._first.invlists))
         np.savez(self._folder / TRUTH_NAME, scores=self._truth.scores, rows=self._truth.rows)
 
 
